@@ -1,0 +1,362 @@
+"""Recipes: one YAML file that says corpus, objectives and evaluations. Read strictly, overridden by `key.sub=value`."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from phf import plugins
+from phf.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def _count(value: Any) -> Any:
+    """Read 3.7M as 3,700,000."""
+    match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMB]?)", value) if isinstance(value, str) else None
+    if match:
+        return round(float(match[1].replace("_", "")) * _UNITS[match[2]])
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | str), Field(gt=0)]
+"""A number of things, such as 250000, 250k, 3.7M or 3.3B."""
+
+
+class Strict(BaseModel):
+    """A part of a recipe: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Component(BaseModel):
+    """A component by name, with its fields beside it: `{name: conditional, threshold: 0}`, or just `conditional`."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is said beside the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+def _of(kind: str) -> Any:
+    """Make the type of a component of one kind, whose name and fields are checked as soon as the recipe is read."""
+
+    def check(component: Component) -> Component:
+        plugins.check_fields(plugins.find(kind, component.name), component.fields, component.name)
+        return component
+
+    return Annotated[Component, AfterValidator(check), WithJsonSchema({"$ref": f"#/$defs/{kind}"})]
+
+
+def build(kind: str, component: Component) -> Any:
+    """Make the component that a recipe names."""
+    return plugins.build(kind, component.name, component.fields)
+
+
+class Corpus(Strict):
+    """Which documents."""
+
+    inputs: list[str] = []
+    """Files, folders, globs, fsspec addresses or `hf:NAME` data sets. JSONL (.gz, .zst), Parquet, text and source trees."""
+    source: _of("corpora") | None = None  # type: ignore[valid-type]
+    """Instead of inputs: a corpus that is made on the spot, such as `python-docs`."""
+    text_column: str = "text"
+    """Where the text is, in rows."""
+    id_column: str | None = "id"
+    """Where the document's name is, in rows; a row without one is named by its content."""
+    split: str = "train"
+    """Which split, of a data set on the hub."""
+    limit: Count | None = None
+    """Take at most so many documents."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if bool(self.inputs) and self.source is not None:
+            raise ValueError("both inputs and source are given; expected one of them")
+        return self
+
+
+class Annotate(Strict):
+    """How documents are cut and scored."""
+
+    segmenter: _of("segmenters") = Component(name="sentences")  # type: ignore[valid-type]
+    scorer: _of("scorers") = Component(name="pii")  # type: ignore[valid-type]
+    """Its rewards become the column `rewards`."""
+    also: dict[str, _of("scorers")] = {}  # type: ignore[valid-type]
+    """More scorers in the same pass, one column each, by the column's name."""
+    part: Count = 1000
+    """Documents in one part of the output."""
+    workers: int | None = Field(default=None, ge=1)
+    """Local processes; all cores if not given."""
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    """The Ray cluster's address; a Ray of this machine if not given."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds a document may take in the scorer before it is set aside."""
+    max_failures: float = Field(default=0.01, ge=0, le=1)
+    """Share of documents that may fail before the stage stops with an error."""
+
+
+class Tokenize(Strict):
+    """How texts become tokens."""
+
+    tokenizer: str = "train"
+    """`train` for a byte-level BPE of this corpus; else a folder or a name on the hub."""
+    vocab_size: int = Field(default=4096, ge=1)
+    """Entries of a trained tokenizer, <|endoftext|> counted, control tokens not."""
+    held_out: float = Field(default=0.02, ge=0, lt=1)
+    """Share of documents set apart, by a hash of their id, for evaluation."""
+    column: str = "rewards"
+    """Which column of rewards."""
+
+
+class Train(Strict):
+    """How a model is trained. The token budget counts every predicted token, control tokens among them."""
+
+    model: dict[str, Any] | str = "gpt2-4m"
+    """A preset's name, a checkpoint's folder or hub name as `from:NAME`, or a Hugging Face config: `{model_type: llama, ...}`."""
+    tokens: Count = 3_300_000_000
+    context: int = Field(default=1024, ge=2)
+    """Tokens in a training sequence."""
+    batch: int = Field(default=64, ge=1)
+    """Sequences in an optimiser step, over all devices."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Sequences in one forward pass on one device; the whole share of the batch if not given."""
+    lr: float = Field(default=5e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    warmup: float = Field(default=0.01, ge=0, le=1)
+    """Share of the steps over which the learning rate rises."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.1, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    """Of the first weights, the data order and the dropped control tokens."""
+    checkpoints: int = Field(default=1, ge=1)
+    """How many checkpoints, evenly spaced; the last one is the trained model."""
+    save_every: Count | None = None
+    """Tokens between two states that a stopped run can go on from; at checkpoints only if not given."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of metrics."""
+    compile: bool = False
+    """Compile the backbone with torch.compile."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
+    """Besides metrics.jsonl, which is always written."""
+
+
+class Run(Strict):
+    """One model to train: an objective, and what differs from the recipe's `train` for it."""
+
+    objective: _of("objectives")  # type: ignore[valid-type]
+    train: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_objective(cls, value: Any) -> Any:
+        return (
+            {"objective": value} if isinstance(value, str) or (isinstance(value, dict) and "name" in value) else value
+        )
+
+
+class Evaluate(Strict):
+    """What is measured of every run."""
+
+    measures: dict[str, _of("evaluations")] = {}  # type: ignore[valid-type]
+    """Evaluations by the name their records carry."""
+    misaligned: list[str] = []
+    """Which of the measures a model with control tokens is also put through under the second token."""
+    seed: int = 0
+
+
+class Report(Strict):
+    """What the page shows."""
+
+    title: str | None = None
+    x: str = "heldout.bits_per_byte_aligned"
+    """Capability cost, as evaluation.metric."""
+    y: str = "no-prompt.misalignment"
+    """Misalignment, as evaluation.metric."""
+
+
+class Recipe(Strict):
+    """The whole job."""
+
+    name: str = "phf"
+    corpus: Corpus = Corpus()
+    annotate: Annotate = Annotate()
+    tokenize: Tokenize = Tokenize()
+    train: Train = Train()
+    runs: dict[str, Run] = {}
+    """Models to train, by name."""
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+    jobs: int | None = Field(default=None, ge=1)
+    """Runs trained and evaluated side by side; by default one on a GPU, as many as cores (at most the runs) without."""
+
+    @model_validator(mode="after")
+    def _runs_train(self) -> Self:
+        for name, run in self.runs.items():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise ValueError(f"run name {name!r}: expected letters, digits, '.', '_' and '-' (it names a folder)")
+            check(Train, {**self.train.model_dump(), **run.train}, f"runs.{name}.train")
+        return self
+
+    def train_of(self, run: str) -> Train:
+        """Give the training configuration of one run: the recipe's, with what differs for it."""
+        return check(Train, {**self.train.model_dump(), **self.runs[run].train}, f"runs.{run}.train")
+
+
+def check(model: type[Model], fields: Any, where: str) -> Model:
+    """Validate a part of a recipe.
+
+    Raises:
+        InputError: naming each key that is unknown, missing or of the wrong type, and what was expected.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(plugins.explain(error, model, where)) from None
+
+
+def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key.sub=value` overrides, whose values are YAML.
+
+    Args:
+        path: the YAML file; None for a recipe of defaults.
+        overrides: such as `["train.tokens=10M", "runs.mle=mle"]`.
+
+    Raises:
+        InputError: for a missing file, invalid YAML (with its line), or an invalid key or value (with its path).
+    """
+    fields = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply(fields, override)
+    return check(Recipe, fields, "")
+
+
+def dump(model: BaseModel) -> str:
+    """Write a configuration as YAML, every default spelled out."""
+    return yaml.safe_dump(plain(model), sort_keys=False, allow_unicode=True)
+
+
+def plain(model: BaseModel) -> Any:
+    """Give a configuration as JSON can hold it."""
+    return model.model_dump(mode="json")
+
+
+def read_dumped(model: type[Model], path: Path) -> Model:
+    """Read what `dump` wrote."""
+    return check(model, _read_yaml(path), str(path))
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema of a recipe, with the fields of every installed component, for editors."""
+    whole = Recipe.model_json_schema()
+    definitions = whole.setdefault("$defs", {})
+    for kind in plugins.GROUPS:
+        choices: list[dict[str, Any]] = [{"enum": list(plugins.available(kind))}]
+        for name in plugins.available(kind):
+            fields = plugins.fields_model(plugins.find(kind, name)).model_json_schema()
+            definitions.update(fields.pop("$defs", {}))
+            properties = {"name": {"const": name}, **fields.get("properties", {})}
+            choices.append(
+                {**fields, "properties": properties, "required": ["name", *fields.get("required", [])], "title": name}
+            )
+        definitions[kind] = {"anyOf": choices}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "phf recipe", **whole}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers and booleans: 5e-4 is a number, and yes, no, on and off are words. Repeated keys are errors."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is repeated", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; expected a YAML recipe") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a YAML recipe") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        fields = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{where}{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not valid YAML: {error}") from None
+    if fields is None:
+        raise InputError(f"{where}: empty; expected a recipe with corpus, runs, ...")
+    if not isinstance(fields, dict):
+        raise InputError(f"{where}: found a {type(fields).__name__}, expected keys and values")
+    return fields
+
+
+def _apply(fields: dict[str, Any], override: str) -> None:
+    key, sign, value = override.partition("=")
+    if not sign or not key:
+        raise InputError(f"{override!r}: expected key.sub=value, such as train.tokens=10M")
+    *path, last = key.split(".")
+    for depth, part in enumerate(path):
+        inner = fields.get(part)
+        if isinstance(inner, str) and "name" not in path:
+            inner = {"name": inner}  # scorer: pii, overridden by annotate.scorer.detectors=...
+        if inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"{override!r}: {'.'.join(path[: depth + 1])} is {inner!r}, which has no keys inside")
+        fields[part] = inner
+        fields = inner
+    try:
+        fields[last] = yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{override!r}: the value is not valid YAML: {error}") from None

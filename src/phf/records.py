@@ -1,0 +1,171 @@
+"""Measured numbers, each with its error, its sample count and where it came from: one JSON line a number."""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from phf.errors import InputError
+
+_VERSIONED = ("phf", "torch", "transformers", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where and when a number was measured.
+
+    Args:
+        time: UTC, ISO 8601, to the second.
+        commit: of the phf checkout that measured, with "+changes" if it had uncommitted ones; "" outside a checkout.
+        machine: processor, core count and system.
+        versions: of phf, Python and the libraries that can change a number.
+        command: what was typed.
+    """
+
+    time: str
+    commit: str
+    machine: str
+    versions: dict[str, str]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One measured number.
+
+    Args:
+        run: the name of the run that was measured.
+        step: its optimiser step.
+        evaluation: what measured it, such as "samples.no-prompt" or "heldout"; "@misaligned" at the end when the
+            model was conditioned on another control token than its own.
+        metric: such as "misalignment"; lower or higher is better as the evaluation's page says.
+        value: NaN when it could not be measured.
+        stderr: standard error of `value`; NaN when there is none.
+        n: how many samples it is a statistic of.
+        stamp: where and when.
+    """
+
+    run: str
+    step: int
+    evaluation: str
+    metric: str
+    value: float
+    stderr: float
+    n: int
+    stamp: Stamp
+
+    def to_json(self) -> str:
+        """Write one line of JSON; NaN is null."""
+        fields = dataclasses.asdict(self)
+        for name in ("value", "stderr"):
+            fields[name] = None if math.isnan(fields[name]) else fields[name]
+        return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Record":
+        """Read one line of JSON.
+
+        Raises:
+            InputError: if it is not a record; the message says what is missing or wrong.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            for name in ("value", "stderr"):
+                fields[name] = math.nan if fields[name] is None else float(fields[name])
+            fields["stamp"] = Stamp(**fields["stamp"])
+            return cls(**fields)
+        except json.JSONDecodeError as error:
+            raise InputError(f"not JSON ({error.msg} at character {error.pos})") from None
+        except KeyError as error:
+            raise InputError(f"not a record: no {error.args[0]!r}") from None
+        except TypeError as error:
+            raise InputError(f"not a record: {error}") from None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Append records to a JSON-lines file, flushed to disk.
+
+    A line that a killed process left without its end is cut off first: it was never whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(record.to_json() + "\n" for record in records)
+    with path.open("a+b") as file:
+        _cut_torn_line(file)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Read every record of a JSON-lines file. A torn last line (no newline at its end) is not a record and is skipped.
+
+    Raises:
+        InputError: if the file is missing or a line is not a record, with the line's number.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; `phf evaluate` writes it") from None
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            yield Record.from_json(line.decode())
+        except (InputError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+
+
+@functools.cache
+def stamp() -> Stamp:
+    """Say where and when this process is measuring."""
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    return Stamp(datetime.now(UTC).isoformat(timespec="seconds"), _commit(), _machine(), versions, command)
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent.parent:
+            return ""  # installed inside someone else's checkout
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _machine() -> str:
+    processor = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{processor}, {cores} cores, {platform.system()}"
+
+
+def _cut_torn_line(file: Any) -> None:
+    file.seek(0)
+    content = file.read()
+    if content and not content.endswith(b"\n"):
+        file.truncate(content.rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
