@@ -176,9 +176,7 @@ class Run(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_objective(cls, value: Any) -> Any:
-        return (
-            {"objective": value} if isinstance(value, str) or (isinstance(value, dict) and "name" in value) else value
-        )
+        return {"objective": value} if isinstance(value, str) or (isinstance(value, dict) and "name" in value) else value
 
 
 class Evaluate(Strict):
@@ -282,9 +280,7 @@ def schema() -> dict[str, Any]:
             fields = plugins.fields_model(plugins.find(kind, name)).model_json_schema()
             definitions.update(fields.pop("$defs", {}))
             properties = {"name": {"const": name}, **fields.get("properties", {})}
-            choices.append(
-                {**fields, "properties": properties, "required": ["name", *fields.get("required", [])], "title": name}
-            )
+            choices.append({**fields, "properties": properties, "required": ["name", *fields.get("required", [])], "title": name})
         definitions[kind] = {"anyOf": choices}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "phf recipe", **whole}
 

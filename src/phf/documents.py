@@ -59,9 +59,7 @@ def is_held_out(document_id: str, share: float) -> bool:
 
     The split does not depend on order, on other documents or on the machine, and a larger share contains a smaller one.
     """
-    digest = hashlib.blake2b(
-        document_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"phf-heldout"
-    ).digest()
+    digest = hashlib.blake2b(document_id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"phf-heldout").digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
@@ -82,7 +80,7 @@ def write_part(path: Path, documents: Sequence[Document], extra: dict[str, Seque
         }
     )
     with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")  # type: ignore[no-untyped-call]
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def parts(folder: Path) -> list[Path]:
@@ -115,7 +113,7 @@ def read_annotated(folder: Path, column: str = "rewards") -> Iterator[Document]:
     """
     for path in parts(folder):
         try:
-            file = pq.ParquetFile(path)  # type: ignore[no-untyped-call]
+            file = pq.ParquetFile(path)
         except pa.ArrowInvalid as error:
             raise InputError(f"{path}: not a Parquet file ({error})") from None
         with file:
