@@ -1,6 +1,7 @@
 """Scorers: texts to rewards, higher is better. One file each; a scorer's own library is imported inside it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +23,29 @@ class SegmentScorer(Scorer, Protocol):
 
     def score_segments(self, segments: Sequence[str]) -> np.ndarray:
         """Give the reward of each segment of one document: (S,) float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a scorer found in a text.
+
+    Args:
+        start: its first character in the text.
+        end: the character after its last one.
+        kind: what it is, in the scorer's own terms: "email", "E501", ...
+    """
+
+    start: int
+    end: int
+    kind: str
+
+
+@runtime_checkable
+class FindingScorer(Scorer, Protocol):
+    """A scorer that can say where in a text it found what it counts."""
+
+    def findings(self, text: str) -> list[Finding]:
+        """Give what was found, by position. A text that could not be scored has none."""
 
 
 def load(name: str, **fields: Any) -> Scorer:
