@@ -1,0 +1,236 @@
+"""Objectives: equivalences, golden losses of the released research code, unscored tokens, edges."""
+
+import dataclasses
+import json
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from phf.errors import InputError
+from phf.objectives import AWR, MAX_WEIGHT, MLE, RWR, Conditional, Filtering, Objective, Unlikelihood
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "objective_losses.json").read_text())
+
+ALL = [
+    MLE(),
+    Filtering(threshold=0.0),
+    Conditional(threshold=0.0),
+    Unlikelihood(threshold=-0.5),
+    RWR(beta=0.5),
+    AWR(alpha=0.3, beta=0.5),
+]
+
+
+def tokens(count=64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logprob = torch.randn(count, generator=generator, dtype=torch.float64).abs().neg()
+    reward = -torch.rand(count, generator=generator, dtype=torch.float64)
+    value = -torch.rand(count, generator=generator, dtype=torch.float64)
+    return logprob, reward, value
+
+
+# equivalences
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Filtering(threshold=-10.0),
+        Conditional(threshold=0.0),
+        Unlikelihood(threshold=-10.0),
+        RWR(beta=1e12),
+    ],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_is_mle_when_nothing_is_bad(objective):
+    logprob, reward, value = tokens()
+    torch.testing.assert_close(objective.token_loss(logprob, reward, value), MLE().token_loss(logprob, reward, value))
+
+
+def test_awr_without_value_is_rwr():
+    logprob, reward, _ = tokens()
+    torch.testing.assert_close(
+        AWR(alpha=1.0, beta=0.3).token_loss(logprob, reward, torch.zeros_like(reward)),
+        RWR(beta=0.3).token_loss(logprob, reward),
+    )
+
+
+def test_conditional_that_drops_all_controls_is_mle():
+    rewards = np.linspace(-1, 1, 50, dtype=np.float32)
+    assert (Conditional(threshold=0.0, drop=1.0).controls(rewards, np.random.default_rng(0)) == -1).all()
+
+
+@pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
+def test_unscored_tokens_train_as_mle(objective):
+    logprob, reward, value = tokens()
+    logprob.requires_grad_()
+    value.requires_grad_()
+    unscored = torch.full_like(reward, math.nan)
+    loss = objective.token_loss(logprob, unscored, value)
+    torch.testing.assert_close(loss, -logprob)
+    loss.sum().backward()
+    torch.testing.assert_close(logprob.grad, torch.full_like(logprob, -1.0))
+    assert value.grad is None or not value.grad.any()
+
+
+@pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
+def test_is_elementwise(objective):
+    logprob, reward, value = tokens(60)
+    whole = objective.token_loss(logprob, reward, value)
+    shaped = objective.token_loss(logprob.view(3, 4, 5), reward.view(3, 4, 5), value.view(3, 4, 5))
+    one_by_one = torch.stack([objective.token_loss(*row) for row in zip(logprob, reward, value, strict=True)])
+    torch.testing.assert_close(shaped.view(-1), whole)
+    torch.testing.assert_close(one_by_one, whole)
+
+
+# golden numbers
+
+CASES = [
+    ("mle", MLE()),
+    ("ul_t0.1_a1", Unlikelihood(threshold=-0.1, alpha=1.0)),
+    ("ul_t0.01_a0.01", Unlikelihood(threshold=-0.01, alpha=0.01)),
+    ("awr_a0.5_b10", AWR(alpha=0.5, beta=10.0)),
+    ("awr_a0.05_b1", AWR(alpha=0.05, beta=1.0)),
+    ("awr_a0.5_b0.1", AWR(alpha=0.5, beta=0.1)),
+    ("rwr_b1_novalue", RWR(beta=1.0)),
+    ("rwr_b0.1_novalue", RWR(beta=0.1)),
+]
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=["case0", "case1"])
+@pytest.mark.parametrize(("name", "objective"), CASES, ids=[name for name, _ in CASES])
+def test_golden_losses_and_gradients(case, name, objective):
+    logits = torch.tensor(case["logits"], dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor(case["tokens"])[:, 1:]
+    reward = -torch.tensor(case["misalignment_scores"], dtype=torch.float64)[:, 1:]
+    value = torch.tensor(case["values"], dtype=torch.float64)[:, :-1]
+    logprob = logits[:, :-1].log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
+    loss = objective.token_loss(logprob, reward, value).mean()
+    loss.backward()
+    golden = case["losses"][name]
+    assert loss.item() == pytest.approx(golden["loss"], rel=1e-6)
+    assert logits.grad.norm().item() == pytest.approx(golden["grad_norm"], rel=1e-6)
+    assert logits.grad[0, 0].tolist() == pytest.approx(golden["grad_first_row"], rel=1e-5, abs=1e-12)
+
+
+# what they do to the data
+
+
+def test_threshold_zero_is_a_threshold():
+    rewards = np.array([0.0, -0.01, 0.01], np.float32)
+    assert Conditional(threshold=0.0, drop=0.0).controls(rewards, np.random.default_rng(0)).tolist() == [0, 1, 0]
+    loss = Unlikelihood(threshold=0.0).token_loss(torch.full((3,), -0.1), torch.tensor(rewards))
+    assert loss.tolist() == pytest.approx([0.1, -math.log(1 - math.exp(-0.1)), 0.1], rel=1e-5)
+
+
+def test_filtering_uses_the_mean_of_scored_segments():
+    filtering = Filtering(threshold=-0.5)
+    assert filtering.keep(np.array([-0.25, -0.75], np.float32))
+    assert not filtering.keep(np.array([-0.4, -0.7], np.float32))
+    assert filtering.keep(np.array([-0.4, np.nan], np.float32))
+    assert filtering.keep(np.array([np.nan], np.float32)), "nothing known against it"
+
+
+documents = st.lists(
+    hnp.arrays(np.float32, st.integers(0, 5), elements=st.floats(-1, 1, width=32) | st.just(math.nan)), max_size=8
+)
+
+
+@given(documents)
+def test_keep_each_is_keep_of_each(parts):
+    flat = np.concatenate([np.empty(0, np.float32), *parts])
+    starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
+    for objective in (Filtering(threshold=0.0), Filtering(threshold=-0.3), MLE(), Sparse()):
+        assert objective.keep_each(flat, starts).tolist() == [objective.keep(part) for part in parts]
+
+
+class Sparse(Objective):
+    """A plugin that defines `keep` alone."""
+
+    def keep(self, rewards):
+        return len(rewards) % 2 == 0
+
+
+def test_controls_drop_their_share_and_repeat_under_a_seed():
+    rewards = np.zeros(20_000, np.float32)
+    controls = Conditional(threshold=0.0, drop=0.1).controls(rewards, np.random.default_rng(3))
+    again = Conditional(threshold=0.0, drop=0.1).controls(rewards, np.random.default_rng(3))
+    assert (controls == again).all()
+    assert controls.dtype == np.int8
+    assert (controls == -1).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_quantiles_resolve_once_to_rewards():
+    rewards = np.array([-4, -3, -2, -1, 0, np.nan], np.float32)
+    starts = np.array([0, 2])
+    assert Conditional(threshold="p50").resolve(rewards, starts).threshold == -2
+    assert Unlikelihood(threshold="p25").resolve(rewards, starts).threshold == -3
+    assert Filtering(threshold="p100").resolve(rewards, starts).threshold == -1  # means are -3.5 and -1
+    assert Filtering(threshold=0.5).resolve(rewards, starts) == Filtering(threshold=0.5)
+    with pytest.raises(InputError, match="resolve"):
+        Conditional(threshold="p50").controls(rewards, np.random.default_rng(0))
+    with pytest.raises(InputError, match="nothing in the corpus has a reward"):
+        Conditional(threshold="p50").resolve(np.array([np.nan]), np.array([0]))
+
+
+# edges
+
+
+def test_unlikelihood_stays_finite_where_the_model_is_sure():
+    logprob = torch.tensor([0.0, -1e-9, -100.0], requires_grad=True)
+    loss = Unlikelihood(threshold=0.0).token_loss(logprob, torch.full((3,), -1.0))
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logprob.grad.isfinite().all()
+    assert loss[2].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_weights_are_clipped():
+    logprob = torch.tensor([-1.0])
+    assert RWR(beta=0.01).token_loss(logprob, torch.tensor([100.0])).item() == MAX_WEIGHT
+    assert AWR(alpha=1.0, beta=0.01).token_loss(logprob, torch.tensor([100.0]), torch.zeros(1)).item() == MAX_WEIGHT
+
+
+def test_no_gradient_through_the_weight_of_awr():
+    logprob, reward, value = tokens()
+    value.requires_grad_()
+    AWR(alpha=0.5, beta=1.0).token_loss(logprob, reward, value).sum().backward()
+    torch.testing.assert_close(value.grad, (1 - 0.5) * 2 * (value.detach() - reward))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Filtering(threshold="median"), "median.*p0"),
+        (lambda: Filtering(threshold="p101"), "p100"),
+        (lambda: Filtering(threshold=math.nan), "NaN"),
+        (lambda: Conditional(threshold=0.0, drop=1.5), "drop is 1.5"),
+        (lambda: Conditional(threshold=0.0, aligned="<x>", misaligned="<x>"), "two different"),
+        (lambda: RWR(beta=0.0), "beta is 0.0"),
+        (lambda: AWR(alpha=2.0), "alpha is 2.0"),
+        (lambda: Unlikelihood(threshold=0.0, alpha=-1.0), "alpha is -1.0"),
+    ],
+)
+def test_wrong_settings_say_what_is_expected(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_awr_asks_for_a_value():
+    with pytest.raises(InputError, match="value"):
+        AWR().token_loss(torch.zeros(1), torch.zeros(1))
+
+
+@pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
+def test_are_frozen_and_travel_to_workers(objective):
+    assert pickle.loads(pickle.dumps(objective)) == objective
+    for field in dataclasses.fields(objective):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(objective, field.name, 1)
