@@ -1,0 +1,268 @@
+"""Corpora made of the Python on this machine: its documentation and its source. Nothing is imported or downloaded."""
+
+import ast
+import gc
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from hashlib import blake2b
+from inspect import cleandoc
+from pathlib import Path
+from typing import Literal
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_TESTS = {"test", "tests", "testing", "idle_test"}
+_HEADING = re.compile(r"^(?:#{1,6} .*|(?P<over>[^\s].*)\n(?:={3,}|-{3,}|~{3,}|\^{3,})[ \t]*)$", re.MULTILINE)
+_FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Installed:
+    packages: list[str] = field(default_factory=list)
+    min_characters: int = 0
+    max_characters: int = 10**9
+    limit_characters: int | None = None
+    tests: bool = False
+
+    def fingerprint(self) -> str:
+        """Give 16 hex digits that change when a file of the corpus is added, removed or changes its size."""
+        digest = blake2b(digest_size=8)
+        for path, name in [*_files(self.packages, self.tests), *_descriptions(self.packages)]:
+            digest.update(f"{name} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _taken(self, found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """Drop what is too short, too long or said already (white space and case aside), and stop at the limit."""
+        seen: set[bytes] = set()
+        total = 0
+        for name, text in found:
+            if not self.min_characters <= len(text) <= self.max_characters:
+                continue
+            key = blake2b(" ".join(text.lower().split()).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+            if key in seen or not _is_writable(text):
+                continue
+            seen.add(key)
+            total += len(text)
+            yield name, text
+            if self.limit_characters is not None and total >= self.limit_characters:
+                return
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonDocs(_Installed):
+    """Documentation found on this machine: docstrings of the standard library and of installed packages, and the
+    sections of the descriptions that packages carry in their metadata. One docstring or section a document.
+
+    Documents come file by file in the order of a hash of the file's path, so that every beginning of the corpus is a
+    mixture of packages; the same installation gives the same documents in the same order.
+
+    Args:
+        packages: top-level packages or modules to read, of those installed and of the standard library; all if empty.
+        min_characters: shorter texts are left out; they are rarely sentences.
+        max_characters: longer texts are left out.
+        limit_characters: stop when so many characters are given.
+        tests: read test suites too.
+    """
+
+    min_characters: int = 100
+    max_characters: int = 10_000
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Give (id, text): `json.decoder:JSONDecoder.decode`, or `requests (description):2`."""
+        return self._taken(self._found())
+
+    def _found(self) -> Iterator[tuple[str, str]]:
+        sources = [(path, name, _docstrings) for path, name in _files(self.packages, self.tests)]
+        sources += [(path, name, _sections) for path, name in _descriptions(self.packages)]
+        for path, name, extract in sorted(sources, key=lambda source: _mixed(source[1])):
+            yield from extract(path, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonSource(_Installed):
+    """Python source found on this machine: the standard library and installed packages.
+
+    Documents come file by file in the order of a hash of the file's path, as in `PythonDocs`.
+
+    Args:
+        unit: a document is a whole file, or one function or method with its decorators, indented as if it stood alone.
+        packages: top-level packages or modules to read, of those installed and of the standard library; all if empty.
+        min_characters: shorter texts are left out.
+        max_characters: longer texts are left out.
+        limit_characters: stop when so many characters are given.
+        tests: read test suites too.
+    """
+
+    unit: Literal["file", "function"] = "file"
+    min_characters: int = 60
+    max_characters: int = 100_000
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Give (id, text): `json/decoder.py`, or `json.decoder:JSONDecoder.decode`."""
+        return self._taken(self._found())
+
+    def _found(self) -> Iterator[tuple[str, str]]:
+        for path, name in sorted(_files(self.packages, self.tests), key=lambda source: _mixed(source[1])):
+            if self.unit == "function":
+                yield from _functions(path, name)
+            elif (text := _source(path)) is not None:
+                yield name, text
+
+
+# files -----------------------------------------------------------------------------------------------------------
+
+
+def _files(packages: list[str], tests: bool) -> list[tuple[Path, str]]:
+    """List (path, path below its root) of the Python files; of two with one name, the one that an import would find."""
+    found: dict[str, Path] = {}
+    for root in _roots():
+        for path in _python_files(root, tests):
+            name = path.relative_to(root).as_posix()
+            if not packages or name.split("/")[0].removesuffix(".py") in packages:
+                found.setdefault(name, path)
+    return [(path, name) for name, path in found.items()]
+
+
+def _roots() -> list[Path]:
+    paths = sysconfig.get_paths()
+    found = [Path(paths[key]).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return list(dict.fromkeys(path for path in found if path.is_dir()))
+
+
+def _python_files(folder: Path, tests: bool) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in ("site-packages", "dist-packages", "__pycache__"):
+            continue
+        if path.suffix == ".py":
+            if path.is_file() and (tests or not (path.name.startswith("test_") or path.name == "conftest.py")):
+                yield path
+        elif path.is_dir() and (tests or path.name not in _TESTS) and not path.name.endswith("-info"):
+            yield from _python_files(path, tests)
+
+
+def _descriptions(packages: list[str]) -> list[tuple[Path, str]]:
+    """List (METADATA file, `NAME (description)`) of the installed distributions."""
+    found: dict[str, Path] = {}
+    for root in _roots():
+        for path in sorted(root.glob("*.dist-info/METADATA")):
+            name = path.parent.name.split("-")[0]
+            if not packages or name in packages:
+                found.setdefault(f"{name} (description)", path)
+    return [(path, name) for name, path in found.items()]
+
+
+def _mixed(name: str) -> bytes:
+    return blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+
+
+def _source(path: Path) -> str | None:
+    """Read a file with its line ends as Python reads them; None for what is not UTF-8 or not there any more."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _is_writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# documents -------------------------------------------------------------------------------------------------------
+
+
+def _docstrings(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    source = _source(path)
+    if source is None or ('"""' not in source and "'''" not in source):
+        return
+    for qualified, node in _documented(source):
+        text = node.body and _docstring(node.body[0])
+        if text:
+            yield f"{_module(name)}:{qualified}".removesuffix(":"), text
+
+
+def _docstring(first: ast.stmt) -> str:
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        return cleandoc(first.value.value).strip()
+    return ""
+
+
+def _functions(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    source = _source(path)
+    if source is None or "def " not in source:
+        return
+    lines = source.split("\n")  # not splitlines: a form feed ends no line of Python
+    for qualified, node in _documented(source, into_functions=False):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+            indent = lines[node.lineno - 1][: node.col_offset]
+            text = "\n".join(line.removeprefix(indent) for line in lines[first : node.end_lineno])
+            yield f"{_module(name)}:{qualified}", text + "\n"
+
+
+def _documented(source: str, into_functions: bool = True) -> Iterator[tuple[str, "ast.Module | ast.ClassDef | ast.FunctionDef"]]:
+    """Give (qualified name, node) of the module, its classes and its functions; a name met again gets #2, #3, ..."""
+    tree = _parsed(source)
+    if tree is None:
+        return
+    counts: dict[str, int] = {}
+    waiting: list[tuple[str, ast.AST]] = [("", tree)]
+    while waiting:
+        prefix, node = waiting.pop()
+        if isinstance(node, _DOCUMENTED):
+            counts[prefix] = counts.get(prefix, 0) + 1
+            yield prefix if counts[prefix] == 1 else f"{prefix}#{counts[prefix]}", node  # type: ignore[misc]
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not into_functions:
+                continue
+        for child in reversed(list(_statements(node))):
+            named = isinstance(child, _DOCUMENTED)
+            waiting.append((f"{prefix}.{child.name}".lstrip(".") if named else prefix, child))  # type: ignore[attr-defined]
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Give what may hold a definition: statements, and what compound statements are made of. No expression does."""
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, block, ()):
+            if hasattr(child, "body"):
+                yield child
+
+
+def _parsed(source: str) -> ast.Module | None:
+    """Parse a file; None if it is not Python of this version."""
+    collecting = gc.isenabled()
+    gc.disable()  # a syntax tree is many small objects without cycles: collecting while it grows costs a third of the time
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _sections(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Cut a package's description at its headings (Markdown or reStructuredText) that stand outside code."""
+    try:
+        message = message_from_bytes(path.read_bytes())
+        payload = message.get_payload(decode=True) or b""
+        text = payload.decode() if isinstance(payload, bytes) else ""
+    except (OSError, UnicodeDecodeError):
+        return
+    text = text if text.strip() else str(message.get("Description", ""))
+    code = [match.span() for match in _FENCE.finditer(text)]
+    starts = [m.start() for m in _HEADING.finditer(text) if not any(begin <= m.start() < end for begin, end in code)]
+    ends = [*starts, len(text)]
+    for number, (start, end) in enumerate(zip([0, *starts], ends, strict=True)):
+        yield f"{name}:{number}", text[start:end].strip()
