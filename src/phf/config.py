@@ -117,6 +117,8 @@ class Annotate(Strict):
     """Seconds a document may take in the scorer before it is set aside."""
     max_failures: float = Field(default=0.01, ge=0, le=1)
     """Share of documents that may fail before the stage stops with an error."""
+    memory: float | None = Field(default=None, gt=0)
+    """GiB one worker may hold before its document is set aside; 80% of the machine's, shared out, if not given."""
 
 
 class Tokenize(Strict):
