@@ -154,7 +154,8 @@ class Train(Strict):
     weight_decay: float = Field(default=0.1, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of matrix products; auto is bf16 where the processor multiplies it natively. Weights are float32 always."""
     seed: int = 0
     """Of the first weights, the data order and the dropped control tokens."""
     checkpoints: int = Field(default=1, ge=1)
@@ -251,7 +252,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: for a missing file, invalid YAML (with its line), or an invalid key or value (with its path).
     """
-    fields = _read_yaml(path) if path else {}
+    fields = read_yaml(path) if path else {}
     for override in overrides:
         _apply(fields, override)
     return check(Recipe, fields, "")
@@ -259,7 +260,29 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 def dump(model: BaseModel) -> str:
     """Write a configuration as YAML, every default spelled out."""
-    return yaml.safe_dump(plain(model), sort_keys=False, allow_unicode=True)
+    return to_yaml(plain(model))
+
+
+def to_yaml(value: Any) -> str:
+    """Write keys and values as YAML, in the order they stand."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read keys and values from a YAML file.
+
+    Raises:
+        InputError: for a missing file, one that is not UTF-8, or invalid YAML, with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; expected a YAML recipe") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a YAML recipe") from None
+    return _parse(text, str(path))
 
 
 def plain(model: BaseModel) -> Any:
@@ -269,7 +292,7 @@ def plain(model: BaseModel) -> Any:
 
 def read_dumped(model: type[Model], path: Path) -> Model:
     """Read what `dump` wrote."""
-    return check(model, _read_yaml(path), str(path))
+    return check(model, read_yaml(path), str(path))
 
 
 def schema() -> dict[str, Any]:
@@ -310,18 +333,6 @@ _Loader.add_implicit_resolver(
     list("-+0123456789."),
 )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; expected a YAML recipe") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a YAML recipe") from None
-    return _parse(text, str(path))
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -91,6 +91,24 @@ class Objective:
         """
         return -logprob
 
+    def weight(self, reward: Tensor, value: Tensor | None = None) -> Tensor | None:
+        """Give the factor that multiplies each token's -logprob, for logging its spread; None if it is the same for all."""
+        return None
+
+    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+        """Ask whether the objective can learn anything from a corpus.
+
+        Args:
+            rewards, starts: as in `resolve`.
+
+        Returns:
+            A remark on a corpus that makes the objective the same as another; None if there is nothing to say.
+
+        Raises:
+            InputError: if it cannot, saying what the rewards are and what to change.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class MLE(Objective):
@@ -121,6 +139,14 @@ class Filtering(Objective):
     def keep_each(self, rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Decide for many documents at once, see `keep`."""
         return ~(_document_means(rewards, starts) < _resolved(self.threshold))
+
+    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+        """Refuse a threshold that keeps no document; remark on one that keeps them all."""
+        kept = self.keep_each(rewards, starts)
+        if not kept.any():
+            means = _document_means(rewards, starts)
+            raise InputError(f"filtering keeps none of {len(starts)} documents: {_range('mean rewards', means, self.threshold)}")
+        return f"filtering keeps all {len(starts)} documents: this is maximum likelihood" if kept.all() else None
 
 
 @dataclass(frozen=True)
@@ -160,6 +186,24 @@ class Conditional(Objective):
         controls[(rng.random(len(rewards)) < self.drop) | np.isnan(rewards)] = -1
         return controls
 
+    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+        """Refuse a corpus whose segments are all on one side: the model would never see the other token."""
+        scored = rewards[~np.isnan(rewards)]
+        bad = scored < _resolved(self.threshold)
+        if self.drop < 1 and (bad.all() or not bad.any()):
+            side = (
+                "no segment is aligned"
+                if bad.all() and len(bad)
+                else "every segment is aligned"
+                if len(bad)
+                else "none is scored"
+            )
+            raise InputError(
+                f"conditional training needs segments on both sides of its threshold, but {side} of {len(rewards)}: "
+                f"{_range('rewards', scored, self.threshold)}"
+            )
+        return None
+
 
 @dataclass(frozen=True)
 class Unlikelihood(Objective):
@@ -192,6 +236,13 @@ class Unlikelihood(Objective):
         limit = torch.finfo(logprob.dtype).eps
         unlikely = -self.alpha * torch.log(-torch.expm1(logprob.clamp(max=-limit)))
         return torch.where(bad, unlikely, -logprob)
+
+    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+        """Refuse a corpus without a good segment; remark on one without a bad one."""
+        bad = rewards < _resolved(self.threshold)
+        if len(rewards) and bad.all():
+            raise InputError(f"unlikelihood finds no good segment: {_range('rewards', rewards, self.threshold)}")
+        return None if bad.any() else f"unlikelihood finds no bad one of {len(rewards)} segments: this is maximum likelihood"
 
 
 @dataclass(frozen=True)
@@ -287,6 +338,18 @@ def _resolved(threshold: Threshold) -> float:
     if isinstance(threshold, str):
         raise InputError(f"threshold {threshold!r} is a quantile of a corpus: call resolve(rewards, starts) first")
     return threshold
+
+
+def _range(what: str, values: np.ndarray, threshold: Threshold) -> str:
+    """Say where a threshold lies, for an error."""
+    scored = values[~np.isnan(values)]
+    if not len(scored):
+        return f"there are no {what}. Annotate the corpus with a scorer that can score it"
+    low, middle, high = np.quantile(scored, [0, 0.5, 1])
+    return (
+        f"{what} run from {low:.6g} to {high:.6g} (median {middle:.6g}) and the threshold is {threshold}. "
+        "Choose one in between, or a quantile such as 'p50'; `phf inspect` shows the distribution"
+    )
 
 
 def _check_threshold(threshold: Threshold) -> None:
