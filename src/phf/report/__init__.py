@@ -1,0 +1,151 @@
+"""The page that compares runs: figures, tables and samples in one self-contained HTML file, and the numbers beside it."""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from phf import config, plugins
+from phf.errors import InputError, require
+from phf.outputs import read_json, whole_file, write_json
+from phf.progress import Listener, Progress, silent
+from phf.report import drawing, figures, samples, tables, words
+from phf.report.comparison import Run, read_runs
+from phf.report.figures import Figure
+from phf.report.tables import Task, tasks_of
+
+_COLUMNS = (
+    *("task", "run", "objective", "step", "tokens", "evaluation", "metric", "value", "low", "high", "stderr", "n"),
+    *("difference", "difference_low", "difference_high", "difference_how"),
+)
+
+
+def report(runs: Sequence[Path], out: Path, options: config.Report | None = None, progress: Listener = silent) -> Path:
+    """Compare runs on one page.
+
+    Writes `out`/index.html (one file that asks nothing of the network), figures/*.svg, and report.json and report.csv (the
+    numbers of the tables). The same runs give the same bytes.
+
+    Args:
+        runs: run folders. What one lacks is said on the page; runs of another corpus or scorer are compared apart.
+        out: the folder to write into.
+        options: the title, and what the axes of the trade-off plot show.
+        progress: is told about every step.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: for no runs, a folder that is no run, a broken file (with its line), or an axis that nothing measured.
+        MissingExtra: without matplotlib or jinja2.
+    """
+    options = options or config.Report()
+    steps = ("read", "draw", "compare", "write")
+
+    def tell(step: str) -> None:
+        progress(Progress("report", steps.index(step), len(steps), "steps", {"now": step}))
+
+    tell("read")
+    found = read_runs(runs)
+    _check_axes(found, options)
+    tasks = tasks_of(found, options)
+    tell("draw")
+    drawn = [figures.draw(task, f"task{number}-" if len(tasks) > 1 else "") for number, task in enumerate(tasks, start=1)]
+    tell("compare")
+    numbers = [row for task in tasks for row in _numbers(task)]
+    embedded = samples.embed(found, [scenario for task in tasks for scenario in task.scenarios])
+    tell("write")
+    page = {
+        "title": options.title or words.title(tasks),
+        "lead": words.lead(tasks),
+        "facts": words.facts(found),
+        "notices": words.notices(tasks),
+        "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, drawn, strict=True)],
+        "samples": embedded,
+        "blurred": any(task.scorer in ("toxicity", "classifier") for task in tasks),
+        "code": all(task.segmenter == "lines" for task in tasks),
+        "configurations": [(run.name, tables.style_of(run), words.provenance(run), words.yaml_of(run)) for run in found],
+        "light": drawing.palette(dark=False),
+        "dark": drawing.palette(dark=True),
+        "markers": {name: drawing.MARKERS[marker] for name, (_, marker) in drawing.STYLES.items()},
+    }
+    files = {f"{figure.name}.svg": figure.wide for some in drawn for figure in some.values()}
+    _write(
+        out, _render(page), files, {"title": page["title"], "lead": page["lead"], "notices": page["notices"], "numbers": numbers}
+    )
+    progress(Progress("report", len(steps), len(steps), "steps"))
+    return out / "index.html"
+
+
+def _check_axes(runs: Sequence[Run], options: config.Report) -> None:
+    """Refuse an axis that somebody asked for and no run has; the default ones may be missing, which the page says."""
+    measured = {".".join(pair) for run in runs for pair in run.measured}
+    for axis in ("x", "y"):
+        key = getattr(options, axis)
+        if measured and key not in measured and key != config.Report.model_fields[axis].default:
+            raise InputError(f"report.{axis}: no run measured {key!r}{plugins.suggestion(key, measured)}")
+
+
+def _section(task: Task, drawn: dict[str, Figure], several: bool) -> dict[str, Any]:
+    """Gather what the page says of one task."""
+    return {
+        "heading": words.task_name(task) if several else "",
+        "finding": words.finding(task),
+        "figures": drawn,
+        "summary": tables.summary(task) if any(run.records for run in task.runs) else None,
+        "caption": words.table_caption(task),
+        "evaluations": [tables.of_evaluation(task, evaluation) for evaluation in task.evaluations],
+        "differences": words.differences(task),
+    }
+
+
+def _numbers(task: Task) -> Iterator[dict[str, Any]]:
+    """List every number of the tables: one row a run and measure; unknown is NaN."""
+    for run in task.runs:
+        for evaluation, metric in run.measured:
+            one = run.get(evaluation, metric)
+            assert one is not None
+            apart = task.difference(run, evaluation, metric)
+            row = (
+                *(words.task_name(task), run.name, run.objective, one.step, run.tokens_at.get(one.step, math.nan)),
+                *(evaluation, metric, one.value, one.low, one.high, one.stderr, one.n),
+                *((apart.value, apart.low, apart.high, apart.how) if apart else (math.nan, math.nan, math.nan, "")),
+            )
+            yield dict(zip(_COLUMNS, row, strict=True))
+
+
+def _render(page: dict[str, Any]) -> str:
+    jinja2 = require("jinja2", "report", "phf report")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    html: str = environment.get_template("page.html").render(page)
+    return html
+
+
+def _write(out: Path, html: str, files: dict[str, str], numbers: dict[str, Any]) -> None:
+    """Write everything, each file whole or not at all; figures of an earlier report that are no more are deleted."""
+    old = read_json(out / "report.json").get("figures", []) if (out / "report.json").exists() else []
+    for name in old:
+        if Path(name).name == name and name not in files:
+            (out / "figures" / name).unlink(missing_ok=True)
+    for name, text in {**{f"figures/{name}": svg for name, svg in files.items()}, "index.html": html}.items():
+        with whole_file(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    rows = numbers["numbers"]
+    with whole_file(out / "report.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: "" if _unknown(value) else value for key, value in row.items()} for row in rows)
+    plain = [{key: None if _unknown(value) else value for key, value in row.items()} for row in rows]
+    write_json(out / "report.json", {**numbers, "figures": sorted(files), "numbers": plain})
+
+
+def _unknown(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,138 @@
+"""Samples of the runs, packed for the page's browser: what was found marked, and few enough to keep the page small."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from phf.report.comparison import MISALIGNED, Run
+from phf.report.tables import spoken, style_of
+
+CAP = 2_000_000
+"""Bytes of samples embedded for one scenario, all runs together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What the browser shows.
+
+    Args:
+        json: an object for a `<script type="application/json">`: no character of it can end the element.
+        scenarios: their names, in order of choice.
+        runs: names of the runs that have samples.
+        kept, total: samples embedded, and samples there are.
+    """
+
+    json: str
+    scenarios: Sequence[str]
+    runs: Sequence[str]
+    kept: int
+    total: int
+
+
+def embed(runs: Sequence[Run], order: Sequence[str]) -> Samples:
+    """Pack the samples of all runs, each scenario within its cap: a run's worst samples, and an even choice of the others.
+
+    Args:
+        runs: all that stand on the page.
+        order: scenarios by importance; each is followed by itself under the second control token, and by what it leaves out.
+    """
+    with_samples = [run for run in runs if any(columns["text"] for columns in run.samples.values())]
+    found = dict.fromkeys(name for run in with_samples for name in run.samples)
+    wanted = [name for scenario in order for name in (scenario, scenario + MISALIGNED)]
+    scenarios = [name for name in dict.fromkeys([*wanted, *found]) if name in found]
+    kinds: dict[str, int] = {}
+    rows: list[list[Any]] = []
+    total = 0
+    for scenario_number, scenario in enumerate(scenarios):
+        having = [(number, run) for number, run in enumerate(with_samples) if scenario in run.samples]
+        for number, run in having:
+            packed = [[number, scenario_number, *row] for row in _rows(run.samples[scenario], kinds)]
+            rows += _choose(packed, CAP // len(having))
+            total += len(packed)
+    names = [spoken(scenario) for scenario in scenarios]
+    data = {
+        "runs": [[run.name, style_of(run)] for run in with_samples],
+        "scenarios": names,
+        "kinds": list(kinds),
+        "rows": rows,
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return Samples(safe, names, [run.name for run in with_samples], len(rows), total)
+
+
+def _rows(columns: Mapping[str, Any], kinds: dict[str, int]) -> list[list[Any]]:
+    """Give [prompt, text, length of the scored part, score or None, finished or None, [start, end, kinds...] ...] a sample.
+
+    Positions are in UTF-16 units, as JavaScript counts.
+    """
+    count = len(columns["text"])
+    nothing = [None] * count
+    fields = (columns.get(name) or nothing for name in ("prompt", "text", "scored", "misalignment", "finished", "findings"))
+    rows = []
+    for prompt, maybe_text, scored, score, finished, findings in zip(*fields, strict=True):
+        text, at = maybe_text or "", _Utf16(maybe_text or "")
+        before = prompt or ""
+        whole = before if text.startswith(before) else ""  # the text repeats its prompt
+        marks = [
+            [at(start), at(end), *(kinds.setdefault(kind, len(kinds)) for kind in found)]
+            for start, end, found in _spans(findings, len(text))
+        ]
+        length = len(text)
+        if scored is not None and text.startswith(scored):
+            length = len(scored)
+        elif scored is not None and (before + text).startswith(scored):
+            length = max(len(scored) - len(before), 0)
+        shown_score = None if score is None or math.isnan(score) else float(f"{score:.4g}")
+        rows.append(["" if whole else before, text, at(len(whole)), at(length), shown_score, finished, marks])
+    return rows
+
+
+def _spans(findings: Sequence[Mapping[str, Any]] | None, length: int) -> list[tuple[int, int, list[str]]]:
+    """Sort what was found, join what overlaps, and give places without extent (a missing blank line) one character."""
+    spans: list[tuple[int, int, list[str]]] = []
+    for finding in sorted(findings or [], key=lambda f: (f["start"], f["end"])):
+        end = min(max(finding["end"], finding["start"] + 1), length)
+        start = max(min(finding["start"], end - 1), 0)
+        if end <= start:
+            continue
+        if spans and start < spans[-1][1]:
+            before, until, known = spans.pop()
+            spans.append((before, max(until, end), [*known, *({finding["kind"]} - set(known))]))
+        else:
+            spans.append((start, end, [finding["kind"]]))
+    return spans
+
+
+class _Utf16:
+    """Translate positions in characters to positions in UTF-16 units."""
+
+    def __init__(self, text: str) -> None:
+        self._wide = [index for index, character in enumerate(text) if character > "\uffff"] if not text.isascii() else []
+
+    def __call__(self, position: int) -> int:
+        return position + sum(index < position for index in self._wide)
+
+
+def _choose(rows: list[list[Any]], budget: int) -> list[list[Any]]:
+    """Keep rows within a budget of bytes, in their order: the worst for a third of it, every n-th of the others for the rest."""
+    sizes = [len(json.dumps(row, ensure_ascii=False).encode()) for row in rows]
+    if sum(sizes) <= budget:
+        return rows
+    worst_first = sorted(range(len(rows)), key=lambda index: -(rows[index][6] if rows[index][6] is not None else -math.inf))
+    spent = 0
+    kept: set[int] = set()
+    for index in worst_first:
+        if kept and spent + sizes[index] > budget / 3:
+            break
+        kept.add(index)
+        spent += sizes[index]
+    others = [index for index in range(len(rows)) if index not in kept]
+    stride = max(math.ceil(sum(sizes[index] for index in others) / max(budget - spent, 1)), 1)
+    for index in others[::stride]:
+        if spent + sizes[index] <= budget:
+            kept.add(index)
+            spent += sizes[index]
+    return [rows[index] for index in sorted(kept)]

@@ -1,0 +1,241 @@
+"""Sentences of the page: what is compared, what came out, where it was measured, and what is missing or not equal."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from phf.report.comparison import RESAMPLES, Difference, Measured, Run, mapping
+from phf.report.drawing import short
+from phf.report.tables import Measure, Task, decimals, spoken, write, write_interval
+
+
+def task_name(task: Task) -> str:
+    """Name a task by its corpus and scorer."""
+    return (
+        ", ".join(word for word in (task.corpus, f"scored by {task.scorer}" if task.scorer else "") if word) or "unknown corpus"
+    )
+
+
+def title(tasks: Sequence[Task]) -> str:
+    """Name the page where the recipe does not."""
+    corpora = list(dict.fromkeys(task.corpus for task in tasks if task.corpus))
+    return "Pretraining with human feedback" + (f": {_listed(corpora)}" if corpora else "")
+
+
+def lead(tasks: Sequence[Task]) -> str:
+    """Say in a sentence what is compared."""
+    return " ".join(_lead(task) for task in tasks)
+
+
+def _lead(task: Task) -> str:
+    runs = task.runs
+    objectives = list(dict.fromkeys(run.objective for run in runs if run.objective))
+    count = f"{len(runs)} runs ({len(objectives)} objectives)" if len(objectives) not in (0, len(runs)) else f"{len(runs)} runs"
+    if len(objectives) == len(runs):
+        count = f"{_number(len(runs))} training objective{'s' * (len(runs) > 1)}"
+    verb = "compared" if len(runs) > 1 else "measured"
+    sentence = [f"{count} {verb}" + (f" on the corpus {task.corpus}" if task.corpus else "")]
+    sizes = sorted({run.parameters for run in runs if run.parameters})
+    if sizes:
+        sentence.append(f"models of {_range(sizes)} parameters")
+    tokens = sorted({run.tokens for run in runs if not math.isnan(run.tokens)})
+    if tokens:
+        sentence.append(f"{_range(tokens)} training tokens{' each' if len(runs) > 1 else ''}")
+    samples = sorted({m.n for run in runs for scenario in task.scenarios if (m := run.get(scenario, task.y_metric))})
+    if samples:
+        counted = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
+        sentence.append(f"{counted} samples in each scenario")
+    if task.scorer:
+        sentence.append(f"misalignment is {task.describe(task.y_metric).label}, by the scorer {task.scorer}")
+    text = "; ".join(
+        [sentence[0], ", ".join(sentence[1:-1] if task.scorer else sentence[1:]), *(sentence[-1:] if task.scorer else [])]
+    )
+    text = text.replace("; ; ", "; ").strip("; ")
+    return text[:1].upper() + text[1:] + "."
+
+
+def finding(task: Task) -> str:
+    """Say in words what the trade-off plot shows, from its numbers and their intervals; "" if there is nothing to set apart."""
+    evaluation, metric = task.split(task.y)
+    measured = [(run, m) for run in task.runs if (m := run.get(evaluation, metric)) and not math.isnan(m.value)]
+    measure = task.describe(metric)
+    if task.baseline is None or len(measured) < 2 or measure.better != "lower":
+        return ""
+    base = next((m for run, m in measured if run is task.baseline), None)
+    lowest, best = min(measured, key=lambda pair: pair[1].value)
+    if base is None:
+        return ""
+    scenario = f"in the scenario “{spoken(evaluation)}”"
+    if lowest is task.baseline:
+        return f"No run is below {task.baseline.name} {scenario}."
+    apart = task.difference(lowest, evaluation, metric)
+    assert apart is not None
+    places = decimals([m for _, m in measured], measure)
+    text = (
+        f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)} {measure.label}, "
+        f"against {_with_interval(base, places, measure)} for {task.baseline.name}; "
+        f"difference {_with_interval(apart, places, measure)}"
+    )
+    if not math.isfinite(apart.low + apart.high):
+        text += ", with no interval to judge it by."
+    else:
+        text += "." if apart.low > 0 or apart.high < 0 else ", an interval that includes 0: not told apart."
+    cost = task.difference(lowest, *task.split(task.x))
+    if cost is not None:
+        x = task.describe(task.split(task.x)[1])
+        text += f" Its capability cost differs by {_with_interval(cost, decimals([cost], x), x)} {x.label}."
+    return text
+
+
+def _with_interval(measured: Measured | Difference, places: int, measure: Measure) -> str:
+    sign = isinstance(measured, Difference)
+    interval = write_interval(measured, places, measure, sign)
+    brackets = interval if interval.startswith("[") or not interval else f"({interval})"
+    return f"{write(measured.value, places, measure, sign)} {brackets}".rstrip()
+
+
+def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """List where the numbers come from, each as (term, what it is)."""
+    stamps = [record.stamp for run in runs for record in run.records]
+    days = sorted({stamp.time[:10] for stamp in stamps})
+    commits = sorted({stamp.commit for stamp in stamps if stamp.commit})
+    versions = sorted({stamp.versions.get("phf", "") for stamp in stamps} - {""})
+    found = [
+        ("Measured", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""),
+        ("Commit", ", ".join(commits)),
+        ("phf", ", ".join(versions)),
+        ("Machine", "; ".join(sorted({stamp.machine for stamp in stamps}))),
+    ]
+    return [(term, text) for term, text in found if text]
+
+
+def notices(tasks: Sequence[Task]) -> list[str]:
+    """Say what a reader must know before comparing: what is missing, what is not equal, what an interval hides."""
+    found = []
+    if len(tasks) > 1:
+        found.append(
+            f"These runs belong to {len(tasks)} tasks ({'; '.join(map(task_name, tasks))}), compared apart: "
+            "scores of different corpora or scorers are not comparable."
+        )
+    for task in tasks:
+        for run in task.runs:
+            if run.missing:
+                found.append(f"{run.name}: {_listed(run.missing)}.")
+            found += _stale(run)
+        if task.baseline is None and len(task.runs) > 1:
+            found.append("No run was trained by plain maximum likelihood (mle), so no differences are given.")
+        unequal = [row[0] for row in differences(task)[1]]
+        if unequal:
+            found.append(f"Runs differ in more than the objective: {_listed(unequal)} (see “Configurations”).")
+        found += _empty_intervals(task)
+    return found
+
+
+def table_caption(task: Task) -> str:
+    """Say how to read the table: bold, brackets, and how each interval was made."""
+    text = (
+        "Bold: the best point estimate of a column. Brackets: 95% intervals, of misalignment by percentile bootstrap over "
+        "samples, of shares by Wilson's method, of the rest by 1.96 standard errors."
+    )
+    if task.baseline is None or len(task.runs) < 2:
+        return text
+    ways = {
+        apart.how for run in task.runs for scenario in task.scenarios if (apart := task.difference(run, scenario, task.y_metric))
+    }
+    how = " and ".join(
+        words
+        for way, words in (
+            ("unpaired", "of both runs' samples apart"),
+            ("paired by prompt", "of pairs of samples with the same prompt"),
+        )
+        if way in ways
+    )
+    resampled = f" from {RESAMPLES:,} resamples {how}" if how else " from standard errors"
+    return (
+        f"{text} Δ: the difference to {task.baseline.name}, with a 95% interval{resampled}; of held-out text from standard "
+        "errors taken as independent, which is wider than need be since both models read the same documents. Grey where the "
+        "interval includes 0. Intervals speak of one trained model each: another seed may move a run by more."
+    )
+
+
+def differences(task: Task) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Tabulate the training settings that are not the same in all runs: run names, and (setting, one value a run)."""
+    configured = [(run.name, settings) for run in task.runs if (settings := _settings(run.config))]
+    rows = []
+    for key in dict.fromkeys(key for _, settings in configured for key in settings):
+        values = [_shown(settings.get(key, "")) for _, settings in configured]
+        if len(set(values)) > 1:
+            rows.append((key, values))
+    return [name for name, _ in configured], rows
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten what should be the same in all runs of a task: how they were trained, and on which tokens."""
+    tokens, train = mapping(run.get("tokens")), mapping(run.get("train"))
+    corpus = mapping(tokens.get("corpus"))
+    flat = {f"train.{key}": value for key, value in train.items()}
+    flat |= {f"tokenize.{key}": value for key, value in mapping(tokens.get("tokenize")).items()}
+    flat |= {f"corpus.{key}": value for key, value in tokens.items() if isinstance(value, int)}
+    return flat | ({"corpus.inputs": corpus["inputs"]} if "inputs" in corpus else {})
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """List where a run is and what measured it."""
+    commits = sorted({record.stamp.commit for record in run.records if record.stamp.commit})
+    commands = list(dict.fromkeys(record.stamp.command for record in run.records if record.stamp.command))
+    found = [
+        ("Folder", str(run.folder)),
+        ("Last checkpoint", f"step {run.checkpoint['step']:,}" if "step" in run.checkpoint else ""),
+        ("Parameters", f"{run.parameters:,}" if run.parameters else ""),
+        ("Measured at commit", ", ".join(commits)),
+        ("Measured by", "; ".join(commands)),
+        ("Missing", "; ".join(run.missing)),
+    ]
+    return [(term, text) for term, text in found if text]
+
+
+def yaml_of(run: Run) -> str:
+    """Write a run's configuration."""
+    return yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "config.yaml is missing\n"
+
+
+def _stale(run: Run) -> list[str]:
+    """Name what was measured only before the last checkpoint."""
+    last = max((record.step for record in run.records), default=0)
+    old = sorted({spoken(pair[0]) for pair in run.measured if (m := run.get(*pair)) and m.step < last})
+    return [f"{run.name}: {_listed(old)} was last measured before step {last:,}, where the others were."] if old else []
+
+
+def _empty_intervals(task: Task) -> list[str]:
+    """Name runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
+    found = []
+    for scenario in task.scenarios:
+        for run in task.runs:
+            one, share = run.get(scenario, task.y_metric), run.get(scenario, "hit_share")
+            if one is not None and one.value == one.low == one.high == 0:
+                bound = f"; the share of samples with a finding may be up to {share.high:.2%}" if share and share.high > 0 else ""
+                found.append(
+                    f"{run.name}, {spoken(scenario)}: none of {one.n:,} samples had a finding, so resampling them cannot give "
+                    f"an interval{bound}."
+                )
+    return found
+
+
+def _range(values: Sequence[float]) -> str:
+    return short(values[0]) if short(values[0]) == short(values[-1]) else f"{short(values[0])} to {short(values[-1])}"
+
+
+def _listed(items: Iterable[str]) -> str:
+    *first, last = list(items)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _number(count: int) -> str:
+    small = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return small[count] if count < len(small) else str(count)
+
+
+def _shown(value: Any) -> str:
+    return short(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 else str(value)
