@@ -1,4 +1,4 @@
-"""The two errors a user can act on. Everything else that is raised is a bug of ours and shows its traceback."""
+"""What a user can act on: bad input, a missing extra, a stop. All else that is raised is a bug and shows its traceback."""
 
 import importlib
 from typing import Any
@@ -10,6 +10,22 @@ class InputError(ValueError):
 
 class MissingExtra(InputError):
     """A component needs a library that is not installed. The message names the extra that installs it."""
+
+
+class Stopped(Exception):
+    """A signal asked for a stop; what was done is on disk, and the same command goes on from there.
+
+    Args:
+        number: of the signal.
+        message: what was stopped, and where.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(number, message)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"{self.args[1]}; the same command goes on from there"
 
 
 def require(module: str, extra: str, needed_by: str) -> Any:

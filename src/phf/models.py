@@ -128,7 +128,7 @@ def _from_checkpoint(name: str, vocab_size: int, context: int) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise InputError(
             f"train.model from:{name}: cannot be loaded ({_first_line(error)}); expected a folder or hub name"

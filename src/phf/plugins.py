@@ -40,6 +40,16 @@ def find(kind: str, name: str) -> Any:
     return known[name].load()
 
 
+def caption(kind: str, name: str) -> str:
+    """Say in a line what a component is: the first sentence of its docstring, or where it is if it cannot be imported."""
+    entry = available(kind)[name]
+    try:
+        text = entry.load().__doc__ or ""
+    except Exception as error:  # a broken plugin must not hide the others
+        return f"{entry.value} (cannot be imported: {error})"
+    return " ".join(text.split("\n\n")[0].split()) or entry.value
+
+
 def build(kind: str, name: str, fields: Mapping[str, Any] | None = None, where: str = "") -> Any:
     """Make the component called `name` from its fields: a component's configuration is its dataclass.
 

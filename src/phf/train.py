@@ -20,7 +20,7 @@ from accelerate import Accelerator
 
 from phf import __version__, config, outputs
 from phf.checkpoints import Position, load_state, save_checkpoint, save_state
-from phf.errors import InputError
+from phf.errors import InputError, Stopped
 from phf.learner import Learner
 from phf.models import add_control_tokens, build_model
 from phf.objectives import Objective
@@ -29,14 +29,6 @@ from phf.shards import TokenStore, View
 from phf.tokenizer import load_tokenizer
 
 log = logging.getLogger("phf")
-
-
-class Stopped(Exception):
-    """A signal asked training to stop; its state is on disk and the next `phf train` goes on from it."""
-
-    def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; started again, training goes on from there")
-        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +187,7 @@ class _Trainer:
                 if last:
                     break
                 if stop:
-                    raise Stopped(stop, step)
+                    raise Stopped(stop, f"train {self.name}: stopped at step {step} of {self.steps}, and saved")
         self.accelerator.end_training()
 
     def _step(self, tokens: np.ndarray, rewards: np.ndarray, documents: "_Documents") -> dict[str, float]:
@@ -311,7 +303,8 @@ class _Trainer:
             signal.signal(number, usual[number])
 
         for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            usual[number] = signal.signal(number, ask)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                usual[number] = signal.signal(number, ask)
         try:
             yield
         finally:

@@ -1,0 +1,45 @@
+# phf: everything a fresh machine needs, with Python >= 3.11 and make.
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+PHF := $(VENV)/bin/phf
+
+.PHONY: help venv demo demo-all demo-pep8 test test-slow lint bench clean
+
+help:  ## Show what there is to make
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: $(VENV)/.installed  ## Install phf with all extras into .venv
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "phf needs Python >= 3.11, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+demo: venv  ## Train MLE and conditional on this machine's documentation, and compare them
+	$(PHF) run recipes/pii-demo.yaml --only mle --only conditional
+
+demo-all: venv  ## The same with all six objectives
+	$(PHF) run recipes/pii-demo.yaml
+
+demo-pep8: venv  ## The same with Python source and pycodestyle
+	$(PHF) run recipes/pep8-demo.yaml --only mle --only conditional
+
+test: venv  ## Run the test suite
+	$(VENV)/bin/pytest
+
+test-slow: venv  ## Run the slow tests too
+	$(VENV)/bin/pytest -m 'slow or not slow'
+
+lint: venv  ## Lint, check formatting and types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+bench: venv  ## Measure speed and memory against the alternatives; rows go to results/
+	$(VENV)/bin/python benchmarks/run.py
+
+clean:  ## Delete what the demos wrote
+	rm -rf work

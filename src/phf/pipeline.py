@@ -1,0 +1,199 @@
+"""A recipe run from corpus to report, stage after stage, each resumable; runs are trained and measured side by side."""
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phf import config, outputs
+from phf.errors import InputError, Stopped
+from phf.plugins import suggestion
+from phf.progress import Listener, Progress, silent
+
+log = logging.getLogger("phf")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the stages of a recipe write."""
+
+    out: Path
+
+    @property
+    def annotated(self) -> Path:
+        """The scored corpus."""
+        return self.out / "annotated"
+
+    @property
+    def tokens(self) -> Path:
+        """The token store."""
+        return self.out / "tokens"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.out / "report"
+
+    def run(self, name: str) -> Path:
+        """One model with its metrics, samples and records."""
+        return self.out / "runs" / name
+
+
+def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Listener = silent) -> Path:
+    """Run a recipe: annotate, tokenize, then train and evaluate each run, then report. What is done already is left alone.
+
+    Args:
+        recipe: the whole job.
+        out: folder of all its outputs.
+        only: names of runs to train and evaluate; all of the recipe's if empty. The report shows every run that there is.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        InputError: as the stages do; and for a recipe without runs, or an unknown name in `only`.
+        Stopped: after SIGINT or SIGTERM during training, with the states saved.
+    """
+    from phf.annotate import annotate
+    from phf.report import report
+    from phf.tokenize import tokenize
+
+    names = _names(recipe, only)
+    layout = Layout(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with outputs.whole_file(out / "recipe.yaml") as temporary:
+        temporary.write_text(config.dump(recipe), encoding="utf-8")
+    annotate(recipe.corpus, recipe.annotate, layout.annotated, progress)
+    tokenize(layout.annotated, layout.tokens, recipe.tokenize, progress)
+    _side_by_side(recipe, layout, names, progress)
+    every = [layout.run(name) for name in recipe.runs if layout.run(name).exists()]
+    return report(every, layout.report, recipe.report, progress)
+
+
+def train_and_evaluate(recipe: config.Recipe, layout: Layout, name: str, progress: Listener) -> None:
+    """Train one run of a recipe and measure it."""
+    from phf.evaluate import evaluate
+    from phf.train import train
+
+    folder = layout.run(name)
+    train(layout.tokens, folder, name, recipe.runs[name].objective, recipe.train_of(name), progress)
+    evaluate(str(folder), layout.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, progress=progress)
+
+
+def _names(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
+    if not recipe.runs:
+        raise InputError("runs: the recipe has none; give at least one, such as `runs: {mle: mle}`")
+    for name in only:
+        if name not in recipe.runs:
+            raise InputError(f"unknown run {name!r}{suggestion(name, recipe.runs)}")
+    return [name for name in recipe.runs if not only or name in only]
+
+
+def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progress: Listener) -> None:
+    """Train and evaluate runs, as many at a time as the machine serves well: one on a GPU, one a core without."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = min(recipe.jobs or (1 if torch.cuda.is_available() else cores), len(names))
+    if jobs == 1:
+        for name in names:
+            train_and_evaluate(recipe, layout, name, progress)
+        return
+    threads = max(1, cores // jobs)
+    spawn = multiprocessing.get_context("spawn")
+    messages: Any = spawn.Queue()
+    with (
+        _environment(OMP_NUM_THREADS=str(threads)),
+        ProcessPoolExecutor(jobs, spawn, initializer=_begin_worker, initargs=(messages, threads)) as pool,
+        _passing_signals_on(pool),
+    ):
+        futures = [pool.submit(_work, recipe, layout, name) for name in names]
+        _listen(futures, messages, progress)
+        # The first failure is raised when all have come to an end: no run is cut down because another's data is bad.
+        for future in futures:
+            future.result()
+
+
+_messages: Any = None
+
+
+def _begin_worker(messages: Any, threads: int) -> None:
+    import torch
+
+    global _messages
+    _messages = messages
+    torch.set_num_threads(threads)
+    log.addHandler(logging.handlers.QueueHandler(messages))
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    # Ctrl-C reaches every process of a terminal, but the parent decides: it sends SIGTERM, once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop_measuring)
+
+
+def _stop_measuring(number: int, _: Any) -> None:
+    raise Stopped(number, "stopped while measuring; measures that were finished are kept")
+
+
+def _work(recipe: config.Recipe, layout: Layout, name: str) -> None:
+    train_and_evaluate(recipe, layout, name, _messages.put)
+
+
+def _listen(futures: list[Future[None]], messages: Any, progress: Listener) -> None:
+    """Pass on what workers say until all are done."""
+    while True:
+        done = not wait(futures, timeout=0).not_done
+        with contextlib.suppress(queue.Empty):
+            while True:
+                message = messages.get(timeout=0.2)
+                if isinstance(message, Progress):
+                    progress(message)
+                else:
+                    log.handle(message)
+        if done:
+            return
+
+
+@contextlib.contextmanager
+def _passing_signals_on(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """After SIGINT or SIGTERM let no further run begin and have the workers save their state and stop."""
+    received = 0
+
+    def stop(number: int, _: Any) -> None:
+        nonlocal received
+        received = number
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+    usual = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except (Stopped, CancelledError) as stopped:
+        raise Stopped(received, str(stopped).split(";")[0] or "stopped before a run began") from None
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the processes that are started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,129 @@
+"""What the command line draws: live progress, notes and tables, on a terminal or as plain lines in a log."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from phf.progress import Listener, Progress
+
+LINE_EVERY = 15.0
+"""Seconds between two lines of one stage where there is no terminal to draw on."""
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+output = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Listener]:
+    """Draw what stages say of their progress, on standard error; notes and warnings appear above it."""
+    handler = RichHandler(console=errors, show_time=False, show_path=False, markup=False)
+    logger = logging.getLogger("phf")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        if quiet:
+            yield lambda _: None
+        elif errors.is_terminal:
+            with _bars() as bars:
+                yield _Drawn(bars)
+        else:
+            yield _Lines()
+    finally:
+        logger.removeHandler(handler)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        made.add_row(*row)
+    Console(highlight=False).print(made)
+
+
+def say(text: str) -> None:
+    """Print on standard output, as it is."""
+    output.print(text, markup=False)
+
+
+def fail(text: str) -> None:
+    """Print an error on standard error."""
+    errors.print(f"phf: {text}", style="red", markup=False)
+
+
+class _Drawn:
+    """One bar a stage."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage not in self._tasks:
+            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=progress.total, facts="")
+        self._bars.update(
+            self._tasks[progress.stage],
+            completed=progress.done,
+            total=progress.total,
+            facts=f"{_count(progress.done)} {progress.unit}  {_facts(progress.facts)}",
+        )
+
+
+class _Lines:
+    """A line a stage now and then, and one when it is done."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, tuple[float, float]] = {}
+        self._said: dict[str, float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        began, first = self._began.setdefault(progress.stage, (now, progress.done))
+        finished = progress.total is not None and progress.done >= progress.total
+        if not finished and now - self._said.get(progress.stage, 0.0) < LINE_EVERY:
+            return
+        self._said[progress.stage] = now
+        share = f" of {_count(progress.total)} ({progress.done / progress.total:.0%})" if progress.total else ""
+        left = ""
+        if progress.total and progress.done > first and not finished:
+            left = f", {_duration((now - began) * (progress.total - progress.done) / (progress.done - first))} left"
+        facts = f", {_facts(progress.facts)}" if progress.facts else ""
+        errors.print(f"{progress.stage}: {_count(progress.done)}{share} {progress.unit}{facts}{left}", markup=False)
+
+
+def _bars() -> Bars:
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}", justify="left"),
+        console=errors,
+    )
+
+
+def _facts(facts: Mapping[str, float | str]) -> str:
+    shown = (f"{name} {value}" if isinstance(value, str) else f"{name} {_count(value)}" for name, value in facts.items())
+    return "  ".join(shown)
+
+
+def _count(value: float) -> str:
+    if isinstance(value, float) and not value.is_integer() and abs(value) < 1000:
+        return f"{value:.4g}"
+    return f"{value:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
