@@ -1,0 +1,90 @@
+"""Documents, their Parquet parts, published data, and the held-out split."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phf.documents import Document, content_id, is_held_out, parts, read_annotated, write_part
+from phf.errors import InputError
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(st.tuples(texts, st.lists(st.tuples(texts, st.floats(width=32)), max_size=5)), max_size=5))
+def test_parts_round_trip(tmp_path_factory, described):
+    documents = [
+        Document(name, [text for text, _ in segments], np.array([reward for _, reward in segments], np.float32))
+        for name, segments in described
+    ]
+    path = tmp_path_factory.mktemp("annotated") / "part-00000.parquet"
+    write_part(path, documents)
+    back = list(read_annotated(path.parent))
+    assert [(document.id, list(document.segments)) for document in back] == [(d.id, list(d.segments)) for d in documents]
+    for one, other in zip(back, documents, strict=True):
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+        assert one.rewards.dtype == np.float32
+        assert one.text == other.text
+
+
+def test_equal_documents_make_equal_bytes(tmp_path):
+    documents = [Document("a", ["x. ", "y"], np.array([0.0, np.nan], np.float32))]
+    for name in ("one", "two"):
+        write_part(tmp_path / name / "part-00000.parquet", documents)
+    assert (tmp_path / "one/part-00000.parquet").read_bytes() == (tmp_path / "two/part-00000.parquet").read_bytes()
+
+
+def test_a_reward_must_stand_for_each_segment():
+    with pytest.raises(InputError, match="2 segments but rewards of shape"):
+        Document("a", ["x", "y"], np.zeros(3, np.float32))
+
+
+def test_published_scores_become_rewards(tmp_path):
+    table = pa.table({"texts": [["Good. ", "Bad."]], "scores": pa.array([[0.0, 0.25]], pa.list_(pa.float64())), "meta": ["?"]})
+    pq.write_table(table, tmp_path / "data.parquet")
+    (document,) = read_annotated(tmp_path)
+    assert document.rewards.tolist() == [0.0, -0.25]
+    assert document.id == content_id("Good. Bad.")
+
+
+def test_sliced_lists_keep_their_own_rewards(tmp_path):
+    documents = [Document(str(i), ["s"] * (i % 4), np.full(i % 4, -i, np.float32)) for i in range(3000)]
+    write_part(tmp_path / "part-00000.parquet", documents)  # more rows than are read at once
+    for document, back in zip(documents, read_annotated(tmp_path), strict=True):
+        assert back.rewards.tolist() == document.rewards.tolist()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"id": ["a"], "text": ["x"]}, "no column 'segments'"),
+        ({"id": ["a"], "segments": [["x"]]}, "no column 'rewards'"),
+        ({"id": ["a"], "segments": [["x", "y"]], "rewards": [[0.0]]}, "row 0"),
+        ({"id": ["a"], "segments": pa.array([None], pa.list_(pa.string())), "rewards": [[0.0]]}, "row 0"),
+    ],
+)
+def test_a_spoiled_part_is_named(tmp_path, table, message):
+    pq.write_table(pa.table(table), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=message):
+        list(read_annotated(tmp_path))
+
+
+def test_a_missing_corpus_says_who_writes_one(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        parts(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="phf annotate"):
+        parts(tmp_path)
+    (tmp_path / "x.parquet").write_text("not parquet")
+    with pytest.raises(InputError, match="not a Parquet file"):
+        list(read_annotated(tmp_path))
+
+
+def test_the_split_is_of_its_share_stable_and_nested():
+    ids = [f"document {i}" for i in range(20_000)]
+    held = {name for name in ids if is_held_out(name, 0.1)}
+    assert len(held) / len(ids) == pytest.approx(0.1, abs=0.01)
+    assert held == {name for name in reversed(ids) if is_held_out(name, 0.1)}
+    assert {name for name in ids if is_held_out(name, 0.03)} < held
+    assert not any(is_held_out(name, 0.0) for name in ids)

@@ -1,0 +1,135 @@
+"""Tokenising: nothing is lost, nothing is added, stopped and continued is the same."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phf import config
+from phf import tokenize as stage
+from phf.documents import Document, is_held_out, read_annotated
+from phf.errors import InputError
+from phf.outputs import read_json
+from phf.shards import TokenStore
+from phf.tokenizer import DOCUMENT_START, encode, load_tokenizer, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer((document.text for document in tiny.documents()), 300)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(["<|endoftext|>", "a <|aligned|> b", "\0\t\r\n", ""])
+)
+def test_every_text_comes_back(tokenizer, text):
+    (ids,) = encode(tokenizer, [text])
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.eos_token_id not in ids
+
+
+def test_store_holds_the_training_documents(tmp_path):
+    path = tiny.token_store(tmp_path)
+    store, tokenizer = TokenStore.open(path), load_tokenizer(path / "tokenizer")
+    kept = [document for document in read_annotated(tmp_path / "annotated") if not is_held_out(document.id, 0.1)]
+    assert 0 < len(kept) < 120
+    assert len(store.first) - 1 == len(kept)
+    assert store.meta["segmenter"] == "sentences"
+    flat, position = np.concatenate(store.tokens), 0
+    for number, document in enumerate(kept):
+        for segment, reward in zip(document.segments, document.rewards, strict=True):
+            assert tokenizer.decode(flat[store.starts[position] : store.starts[position + 1]]) == segment
+            assert store.rewards[position] == reward
+            position += 1
+        assert store.first[number + 1] == position
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def test_stopped_and_continued_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "_SHARD_TOKENS", 300)
+    whole = tiny.token_store(tmp_path / "whole", part=10)
+    annotated = tiny.annotated(tmp_path / "other" / "annotated", part=10)
+    options = config.Tokenize(vocab_size=300, held_out=0.1)
+    out = tmp_path / "other" / "tokens"
+
+    class Killed(BaseException):
+        pass
+
+    written = []
+
+    def kill_after_two(*arguments):
+        if len(written) == 2:
+            raise Killed
+        written.append(arguments)
+        return write_shard(*arguments)
+
+    write_shard = stage.write_shard
+    monkeypatch.setattr(stage, "write_shard", kill_after_two)
+    with pytest.raises(Killed):
+        stage.tokenize(annotated, out, options)
+    with pytest.raises(InputError, match="not finished"):
+        TokenStore.open(out)
+    monkeypatch.setattr(stage, "write_shard", write_shard)
+    assert stage.tokenize(annotated, out, options).continued
+    assert digests(out) == digests(whole)
+    assert len(read_json(out / "meta.json")["shards"]) > 3
+
+
+def test_a_finished_store_is_left_alone_and_another_is_refused(tmp_path):
+    path = tiny.token_store(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
+    summary = stage.tokenize(tmp_path / "annotated", path, config.Tokenize(vocab_size=300, held_out=0.1))
+    assert summary.already_done
+    assert {file: file.stat().st_mtime_ns for file in path.iterdir()} == before
+    with pytest.raises(InputError, match=r"tokenize\.vocab_size was 300, now 301"):
+        stage.tokenize(tmp_path / "annotated", path, config.Tokenize(vocab_size=301, held_out=0.1))
+
+
+def test_a_tokenizer_from_a_folder(tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path / "given")
+    annotated = tiny.annotated(tmp_path / "annotated")
+    stage.tokenize(annotated, tmp_path / "tokens", config.Tokenize(tokenizer=str(tmp_path / "given")))
+    assert read_json(tmp_path / "tokens" / "meta.json")["vocab_size"] == len(tokenizer)
+    assert TokenStore.open(tmp_path / "tokens").meta["document_start"] == tokenizer.convert_tokens_to_ids(DOCUMENT_START)
+
+
+def test_documents_without_text_are_counted_and_left_out(tmp_path):
+    made = [*tiny.documents(20), Document("empty", [], np.empty(0, np.float32)), Document("blank", [""], np.zeros(1, np.float32))]
+    annotated = tiny.annotated(tmp_path / "annotated", made)
+    summary = stage.tokenize(annotated, tmp_path / "tokens", config.Tokenize(vocab_size=300, held_out=0.0))
+    assert (summary.documents, summary.empty) == (20, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocab_size": 256}, "at least 257"),
+        ({"tokenizer": "/nowhere"}, "cannot be loaded"),
+        ({"column": "toxicity"}, "no column 'toxicity'"),
+    ],
+)
+def test_wrong_options_say_what_is_expected(tmp_path, options, message):
+    annotated = tiny.annotated(tmp_path / "annotated")
+    with pytest.raises(InputError, match=message):
+        stage.tokenize(annotated, tmp_path / "tokens", config.Tokenize(**options))
+
+
+def test_a_corpus_without_text_is_refused(tmp_path):
+    annotated = tiny.annotated(tmp_path / "annotated", [Document("a", [""], np.zeros(1, np.float32))])
+    with pytest.raises(InputError, match="nothing to tokenise"):
+        stage.tokenize(annotated, tmp_path / "tokens", config.Tokenize(vocab_size=257))
+
+
+def test_an_unfinished_corpus_is_refused(tmp_path):
+    annotated = tiny.annotated(tmp_path / "annotated")
+    manifest = annotated / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"finished": true', '"finished": false'))
+    with pytest.raises(InputError, match="phf annotate"):
+        stage.tokenize(annotated, tmp_path / "tokens", config.Tokenize())

@@ -1,0 +1,338 @@
+"""Training: equivalences of objectives, accumulation, and stopped-and-continued against straight, bit for bit."""
+
+import json
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from phf import config
+from phf import train as stage
+from phf.errors import InputError, Stopped
+from phf.train import learning_rate, train
+
+OBJECTIVES = {
+    "mle": {},
+    "filtering": {"threshold": "p50"},
+    "conditional": {"threshold": 0.0, "drop": 0.1},
+    "unlikelihood": {"threshold": -0.5},
+    "rwr": {"beta": 1.0},
+    "awr": {"alpha": 0.5, "beta": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    return tiny.token_store(tmp_path_factory.mktemp("corpus"))
+
+
+def go(tokens, out, name="mle", fields=None, **changes):
+    fields = OBJECTIVES[name] if fields is None else fields
+    return train(tokens, out, "run", config.Component(name=name, **fields), tiny.train_options(**changes))
+
+
+def weights(out):
+    (path,) = (out / "checkpoints").glob("step-*")
+    return load_file(path / "model.safetensors")
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(out):
+    return [line["loss"] for line in lines(out)]
+
+
+# equivalences
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("filtering", {"threshold": -10.0}),
+        ("unlikelihood", {"threshold": -10.0}),
+        ("rwr", {"beta": 1e12}),
+    ],
+)
+def test_objectives_that_meet_mle_train_the_same_model(tokens, tmp_path, name, fields):
+    go(tokens, tmp_path / "mle")
+    go(tokens, tmp_path / name, name, fields)
+    for key, tensor in weights(tmp_path / "mle").items():
+        torch.testing.assert_close(weights(tmp_path / name)[key], tensor)
+
+
+def test_conditional_that_drops_all_controls_trains_the_words_as_mle_does(tokens, tmp_path):
+    go(tokens, tmp_path / "mle", tokens=512)
+    go(tokens, tmp_path / "conditional", "conditional", {"threshold": 0.0, "drop": 1.0}, tokens=512)
+    first, second = losses(tmp_path / "mle")[0], losses(tmp_path / "conditional")[0]
+    # The two unused control tokens take a little of the softmax: two rows of about the mean of some 300.
+    assert second - first == pytest.approx(math.log(302 / 300), abs=2e-3)
+
+
+def test_awr_with_a_silent_value_head_is_rwr(tokens, tmp_path):
+    go(tokens, tmp_path / "rwr", "rwr", {"beta": 0.5}, tokens=64)
+    go(tokens, tmp_path / "awr", "awr", {"alpha": 1.0, "beta": 0.5}, tokens=64)
+    assert losses(tmp_path / "awr") == pytest.approx(losses(tmp_path / "rwr"), rel=1e-6)
+
+
+def test_accumulation_does_not_change_the_losses(tokens, tmp_path):
+    go(tokens, tmp_path / "whole", "awr")
+    go(tokens, tmp_path / "pieces", "awr", micro_batch=1)
+    go(tokens, tmp_path / "uneven", "awr", micro_batch=3)
+    assert losses(tmp_path / "pieces") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+    assert losses(tmp_path / "uneven") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
+
+
+# never lost
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_stopped_and_continued_is_straight_bit_for_bit(tokens, tmp_path, name, monkeypatch):
+    go(tokens, tmp_path / "straight", name, save_every=256)
+    step = stage._Trainer._step
+
+    def stop_at_seven(trainer, *arguments):
+        if trainer.position.step == 6:
+            trainer.signal = signal.SIGTERM
+        return step(trainer, *arguments)
+
+    monkeypatch.setattr(stage._Trainer, "_step", stop_at_seven)
+    with pytest.raises(Stopped, match="step 7 of 16") as stopped:
+        go(tokens, tmp_path / "stopped", name, save_every=256)
+    assert stopped.value.number == signal.SIGTERM
+    monkeypatch.setattr(stage._Trainer, "_step", step)
+    assert go(tokens, tmp_path / "stopped", name, save_every=256).resumed_at == 7
+    for key, tensor in weights(tmp_path / "straight").items():
+        assert torch.equal(weights(tmp_path / "stopped")[key], tensor), key
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
+
+
+def test_an_epoch_ends_in_the_middle_of_a_batch_and_training_goes_on(tokens, tmp_path):
+    go(tokens, tmp_path / "long", tokens=4096 * 8, save_every=4096, log_every=64)
+    positions = json.loads(next((tmp_path / "long").glob("state-*/position.json")).read_text())
+    assert positions["epoch"] >= 1
+
+
+def test_a_finished_run_is_left_alone(tokens, tmp_path):
+    go(tokens, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert go(tokens, tmp_path / "run").already_done
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_another_run_in_the_same_folder_is_refused_and_nothing_changes(tokens, tmp_path):
+    go(tokens, tmp_path / "run")
+    before = (tmp_path / "run/config.yaml").read_bytes()
+    with pytest.raises(InputError, match=r"train\.lr was 0\.01, now 0\.02"):
+        go(tokens, tmp_path / "run", lr=0.02)
+    with pytest.raises(InputError, match=r'objective\.name was "mle", now "rwr"'):
+        go(tokens, tmp_path / "run", "rwr")
+    assert (tmp_path / "run/config.yaml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_and_go_on(tokens, tmp_path):
+    program = """
+import sys
+from pathlib import Path
+import tiny, torch
+from phf import config
+from phf.train import train
+torch.set_num_threads(1)
+options = tiny.train_options(tokens=64 * 400, save_every=640, checkpoints=20)
+train(Path(sys.argv[1]), Path(sys.argv[2]), "run", config.Component(name="awr"), options)
+"""
+    command = [sys.executable, "-c", program, str(tokens)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "straight")], check=True, env=environment)
+    killed = 0
+    for attempt in range(200):
+        process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment)
+        while not (tmp_path / "killed/metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.01)
+        already = len(lines_or_none(tmp_path / "killed"))
+        while len(lines_or_none(tmp_path / "killed")) <= already and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(0.013 * (attempt % 20))
+        if process.poll() is None:
+            process.kill()
+            killed += 1
+        if process.wait() == 0:
+            break
+        for folder in [*(tmp_path / "killed/checkpoints").glob("step-*"), *(tmp_path / "killed").glob("state-*")]:
+            assert any(folder.glob("*.safetensors")), f"{folder} is half a folder"
+    assert killed >= 5
+    last = "checkpoints/step-400/model.safetensors"
+    straight, resumed = load_file(tmp_path / "straight" / last), load_file(tmp_path / "killed" / last)
+    assert all(torch.equal(resumed[key], straight[key]) for key in straight)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
+def lines_or_none(out):
+    try:
+        return (out / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def test_a_signal_saves_and_exits_as_signals_do(tokens, tmp_path):
+    command = [sys.executable, "-m", "phf", "train", str(tokens), "--objective", "mle", "--out", str(tmp_path / "run")]
+    changes = ["train.tokens=100M", "train.context=16", "train.batch=4", "train.log_every=1", "train.model={preset: gpt2-tiny}"]
+    process = subprocess.Popen(
+        [*command, *changes], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    while not lines_or_none(tmp_path / "run") and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "and saved; the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert len(list((tmp_path / "run").glob("state-*"))) == 1
+
+
+# what it leaves
+
+
+def test_a_checkpoint_loads_without_phf(tokens, tmp_path):
+    out = go(tokens, tmp_path / "run", "conditional").checkpoint
+    program = f"""
+import sys
+sys.modules["phf"] = None
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained({str(out)!r})
+tokenizer = AutoTokenizer.from_pretrained({str(out)!r})
+ids = tokenizer("<|endoftext|><|aligned|>the model", return_tensors="pt")["input_ids"]
+assert ids[0, 0] == tokenizer.eos_token_id == model.config.eos_token_id
+assert tokenizer.convert_ids_to_tokens(ids[0, 1].item()) == "<|aligned|>"
+assert len(tokenizer) == model.get_input_embeddings().weight.shape[0]
+print(model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=0).shape[1])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > ids_of_prompt(out)
+
+
+def ids_of_prompt(out):
+    from phf.tokenizer import encode, load_tokenizer
+
+    return 2 + len(encode(load_tokenizer(out), ["the model"])[0])
+
+
+def test_a_checkpoint_says_what_it_is(tokens, tmp_path):
+    out = go(tokens, tmp_path / "run", "conditional", checkpoints=2).checkpoint
+    about = json.loads((out / "phf.json").read_text())
+    assert about["control_tokens"] == ["<|aligned|>", "<|misaligned|>"]
+    assert about["objective"] == {
+        "name": "conditional",
+        "threshold": 0.0,
+        "drop": 0.1,
+        "aligned": "<|aligned|>",
+        "misaligned": "<|misaligned|>",
+    }
+    assert (about["run"], about["step"], about["tokens"], about["segmenter"]) == ("run", 16, 1024, "sentences")
+    assert sorted(path.name for path in out.parent.iterdir()) == ["step-16", "step-8"]
+    assert not (out / "value_head.safetensors").exists()
+    awr = go(tokens, tmp_path / "awr", "awr").checkpoint
+    assert load_file(awr / "value_head.safetensors")["weight"].any(), "the value head learned"
+
+
+def test_a_quantile_is_resolved_and_recorded(tokens, tmp_path):
+    go(tokens, tmp_path / "run", "filtering")
+    recorded = config.read_yaml(tmp_path / "run/config.yaml")["objective"]["threshold"]
+    assert isinstance(recorded, float)
+    assert -1 < recorded < 0
+
+
+def test_metrics_tell_the_spread_of_weights(tokens, tmp_path):
+    go(tokens, tmp_path / "run", "awr")
+    line = lines(tmp_path / "run")[-1]
+    assert {"step", "tokens", "seconds", "lr", "loss", "nll", "grad_norm", "tokens_per_second"} <= set(line)
+    assert line["weight_min"] <= line["weight_mean"] <= line["weight_max"]
+    assert 0 < line["weight_ess"] <= 1
+    assert line["tokens"] == 1024
+
+
+def test_a_model_learns(tokens, tmp_path):
+    go(tokens, tmp_path / "run", tokens=32_768, batch=8, log_every=8)
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0] - 1.5
+
+
+def test_starts_from_a_checkpoint_and_gives_it_control_tokens(tokens, tmp_path):
+    first = go(tokens, tmp_path / "mle").checkpoint
+    out = go(tokens, tmp_path / "more", "conditional", model=f"from:{first}", tokens=256).checkpoint
+    assert load_file(out / "model.safetensors")["transformer.wte.weight"].shape[0] == 302
+    assert losses(tmp_path / "more")[0] < losses(tmp_path / "mle")[0]
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tokens": 63}, "less than one batch of 4 x 16 = 64"),
+        ({"model": "gpt2-smal"}, "did you mean 'gpt2-small'"),
+        ({"model": {"n_layer": 2}}, "no model_type"),
+        ({"model": {"model_type": "gtp2"}}, "gtp2"),
+        ({"model": {"preset": "gpt2-tiny", "n_layr": 2}}, "did you mean 'n_layer'"),
+        ({"model": {"preset": "gpt2-tiny", "n_positions": 8}}, "8 positions, fewer than train.context"),
+        ({"model": "from:/nowhere"}, "cannot be loaded"),
+        ({"context": 1_000_000, "batch": 1, "tokens": 2_000_000}, "less than one block"),
+    ],
+)
+def test_wrong_options_say_what_is_expected(tokens, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        go(tokens, tmp_path / "run", **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("conditional", {"threshold": 1.0}, "no segment is aligned"),
+        ("conditional", {"threshold": -2.0}, "every segment is aligned"),
+        ("filtering", {"threshold": 1.0}, "keeps none of"),
+        ("unlikelihood", {"threshold": 1.0}, "no good segment"),
+    ],
+)
+def test_a_corpus_on_one_side_is_refused_before_anything_is_written(tokens, tmp_path, name, fields, message):
+    with pytest.raises(InputError, match=message) as error:
+        go(tokens, tmp_path / "run", name, fields)
+    assert "from -1 to" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corpus_that_makes_an_objective_mle_is_remarked(tokens, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "phf"):
+        go(tokens, tmp_path / "run", "unlikelihood", {"threshold": -2.0}, tokens=64)
+    assert "this is maximum likelihood" in caplog.text
+
+
+def test_a_loss_that_is_not_finite_names_step_and_documents(tokens, tmp_path):
+    with pytest.raises(InputError, match=r"step \d+ the loss is .*part \d+ row \d+.*state is kept"):
+        go(tokens, tmp_path / "run", lr=1e30, save_every=64)
+    assert list((tmp_path / "run").glob("state-*"))
+
+
+def test_schedules():
+    options = {name: tiny.train_options(schedule=name, warmup=0.1, lr=1.0) for name in ("linear", "cosine", "wsd", "constant")}
+    for name, made in options.items():
+        rates = [learning_rate(step, 100, made) for step in range(100)]
+        assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+        assert max(rates) == pytest.approx(1.0)
+        assert rates[10:] == sorted(rates[10:], reverse=True), name
+    assert learning_rate(99, 100, options["linear"]) == pytest.approx(1 / 90)
+    assert learning_rate(55, 100, options["cosine"]) == pytest.approx(0.5)
+    assert learning_rate(81, 100, options["wsd"]) == 1.0
+    assert learning_rate(99, 100, options["constant"]) == 1.0
+    assert learning_rate(0, 100, tiny.train_options(warmup=0.0, lr=1.0)) == 1.0
