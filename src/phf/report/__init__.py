@@ -10,10 +10,11 @@ from phf import config, plugins
 from phf.errors import InputError, require
 from phf.outputs import read_json, whole_file, write_json
 from phf.progress import Listener, Progress, silent
-from phf.report import drawing, figures, samples, tables, words
-from phf.report.comparison import Run, read_runs
+from phf.report import figures, samples, tables, words
+from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
-from phf.report.tables import Task, tasks_of
+from phf.report.palette import MARKERS, STYLES, colours, style_of
+from phf.report.runs import Run, read_runs
 
 _COLUMNS = (
     *("task", "run", "objective", "step", "tokens", "evaluation", "metric", "value", "low", "high", "stderr", "n"),
@@ -54,7 +55,7 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
     drawn = [figures.draw(task, f"task{number}-" if len(tasks) > 1 else "") for number, task in enumerate(tasks, start=1)]
     tell("compare")
     numbers = [row for task in tasks for row in _numbers(task)]
-    embedded = samples.embed(found, [scenario for task in tasks for scenario in task.scenarios])
+    embedded = samples.embed(tasks)
     tell("write")
     page = {
         "title": options.title or words.title(tasks),
@@ -63,17 +64,16 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
         "notices": words.notices(tasks),
         "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, drawn, strict=True)],
         "samples": embedded,
+        "score": " or ".join(dict.fromkeys(task.describe(task.y_metric).words for task in tasks)),
         "blurred": any(task.scorer in ("toxicity", "classifier") for task in tasks),
         "code": all(task.segmenter == "lines" for task in tasks),
-        "configurations": [(run.name, tables.style_of(run), words.provenance(run), words.yaml_of(run)) for run in found],
-        "light": drawing.palette(dark=False),
-        "dark": drawing.palette(dark=True),
-        "markers": {name: drawing.MARKERS[marker] for name, (_, marker) in drawing.STYLES.items()},
+        "configurations": [(run.name, style_of(run.objective), words.provenance(run), words.yaml_of(run)) for run in found],
+        "light": colours(dark=False),
+        "dark": colours(dark=True),
+        "markers": {name: MARKERS[marker] for name, (_, marker) in STYLES.items()},
     }
-    files = {f"{figure.name}.svg": figure.wide for some in drawn for figure in some.values()}
-    _write(
-        out, _render(page), files, {"title": page["title"], "lead": page["lead"], "notices": page["notices"], "numbers": numbers}
-    )
+    files = {f"{figure.name}.svg": figure.wide for some in drawn for figure in some.values() if figure}
+    _write(out, _render(page), files, {key: page[key] for key in ("title", "lead", "notices")} | {"numbers": numbers})
     progress(Progress("report", len(steps), len(steps), "steps"))
     return out / "index.html"
 
@@ -87,7 +87,7 @@ def _check_axes(runs: Sequence[Run], options: config.Report) -> None:
             raise InputError(f"report.{axis}: no run measured {key!r}{plugins.suggestion(key, measured)}")
 
 
-def _section(task: Task, drawn: dict[str, Figure], several: bool) -> dict[str, Any]:
+def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict[str, Any]:
     """Gather what the page says of one task."""
     return {
         "heading": words.task_name(task) if several else "",

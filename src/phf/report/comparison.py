@@ -1,160 +1,105 @@
-"""Run folders read back, and set against each other: values with 95% intervals, differences to MLE, the frontier."""
+"""Runs of one task set against each other: which belong together, their differences to MLE, the frontier."""
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 
-from phf.errors import InputError
-from phf.outputs import read_json
-from phf.records import Record, read_records
+from phf import config
+from phf.outputs import fingerprint
+from phf.report.measures import MISALIGNED, Difference, Measure, Measured, describe
+from phf.report.runs import Run
 
 RESAMPLES = 2000
-NORMAL_95 = 1.959964
-MISALIGNED = "@misaligned"
-_SAMPLES_FILE = re.compile(r"(?P<evaluation>.+)-step-(?P<step>\d+)\.parquet")
-_SAMPLE_COLUMNS = ("prompt", "text", "finished", "scored", "misalignment", "findings")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A measured value with its 95% interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-    stderr: float
-    n: int
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A value minus the baseline's, with its 95% interval and how that was made."""
-
-    value: float
-    low: float
-    high: float
-    how: str
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run folder, as much of it as there is.
+class Task:
+    """Runs that can be compared: the same corpus, cut and scored the same way.
 
     Args:
-        name: of the folder, made unique among the runs compared.
-        folder: where it is.
-        config: config.yaml; empty if missing.
-        checkpoint: phf.json of the last checkpoint; empty if missing.
-        parameters: weights of the model, counted in its safetensors headers; None if unknown.
-        metrics: lines of metrics.jsonl in the order of steps; a step logged again after a resume counts once, the last time.
-        records: every whole line of records.jsonl.
-        samples: evaluation -> columns of its newest samples file, each a list of one length.
-        missing: what the folder lacks, in words.
+        corpus, segmenter, scorer: their names, "" if no run says.
+        runs: in the order given.
+        baseline: the run of plain maximum likelihood; None if there is none.
+        x, y: capability cost and misalignment, as "evaluation.metric".
     """
 
-    name: str
-    folder: Path
-    config: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: Mapping[str, Any] = field(default_factory=dict)
-    parameters: int | None = None
-    metrics: Sequence[Mapping[str, Any]] = ()
-    records: Sequence[Record] = ()
-    samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    missing: Sequence[str] = ()
+    corpus: str
+    segmenter: str
+    scorer: str
+    runs: Sequence[Run]
+    baseline: Run | None
+    x: str
+    y: str
 
     @property
-    def objective(self) -> str:
-        """The objective's name, "" if nothing says it."""
-        return str(_named(self.checkpoint.get("objective") or self.config.get("objective")).get("name", ""))
+    def evaluations(self) -> list[str]:
+        """Everything that was measured, in the order first met, the second control token's left out."""
+        names = (evaluation for run in self.runs for evaluation in run.history)
+        return [name for name in dict.fromkeys(names) if not name.endswith(MISALIGNED)]
 
     @property
-    def objective_fields(self) -> dict[str, Any]:
-        """The objective's fields beside its name."""
-        fields = _named(self.checkpoint.get("objective") or self.config.get("objective"))
-        return {key: value for key, value in fields.items() if key != "name"}
+    def y_metric(self) -> str:
+        """The metric of misalignment: "misalignment" of "no-prompt.misalignment"."""
+        return self.split(self.y)[1]
 
     @property
-    def control_tokens(self) -> list[str]:
-        """Control tokens of the checkpoint; the first is the one it is sampled under."""
-        return list(self.checkpoint.get("control_tokens") or [])
-
-    @property
-    def finetuned(self) -> bool:
-        """Whether training began from another checkpoint."""
-        model = mapping(self.config.get("train")).get("model")
-        return isinstance(model, str) and model.startswith("from:")
+    def scenarios(self) -> list[str]:
+        """Evaluations that measured misalignment, the one on the y axis first."""
+        found = [e for e in self.evaluations if any(run.get(e, self.y_metric) for run in self.runs)]
+        return sorted(found, key=lambda evaluation: evaluation != self.split(self.y)[0])
 
     @cached_property
-    def tokens_at(self) -> dict[int, float]:
-        """Training tokens by step, as the metrics and the last checkpoint say."""
-        known = {line["step"]: line["tokens"] for line in self.metrics if "step" in line and "tokens" in line}
-        if "step" in self.checkpoint and "tokens" in self.checkpoint:
-            known[self.checkpoint["step"]] = self.checkpoint["tokens"]
-        return known
+    def _differences(self) -> dict[tuple[str, str, str], Difference | None]:
+        return {}
 
-    @property
-    def tokens(self) -> float:
-        """Tokens trained on, NaN if unknown."""
-        return max(self.tokens_at.values(), default=math.nan)
+    def difference(self, run: Run, evaluation: str, metric: str) -> Difference | None:
+        """Give a run's difference to the baseline, made once; None for the baseline itself and where either was not measured."""
+        key = (run.name, evaluation, metric)
+        if self.baseline is None or run is self.baseline:
+            return None
+        if key not in self._differences:
+            self._differences[key] = difference(run, self.baseline, evaluation, metric)
+        return self._differences[key]
 
-    @cached_property
-    def history(self) -> dict[str, dict[str, dict[int, Measured]]]:
-        """Everything measured: evaluation -> metric -> step. A number measured again counts once, the last time."""
-        last = {(r.evaluation, r.metric, r.step): r for r in self.records}
-        history: dict[str, dict[str, dict[int, Measured]]] = {}
-        for (evaluation, metric, step), record in last.items():
-            if metric.endswith((".low", ".high")):
-                continue
-            ends = [last.get((evaluation, f"{metric}.{end}", step)) for end in ("low", "high")]
-            if ends[0] is not None and ends[1] is not None:
-                low, high = ends[0].value, ends[1].value
-            else:
-                low, high = (record.value + sign * NORMAL_95 * record.stderr for sign in (-1, 1))
-            measured = Measured(record.value, low, high, record.stderr, record.n, step)
-            history.setdefault(evaluation, {}).setdefault(metric, {})[step] = measured
-        return history
+    def split(self, key: str) -> tuple[str, str]:
+        """Split "evaluation.metric" where the records do; at the first dot where there are none."""
+        known = (pair for run in self.runs for pair in run.measured if ".".join(pair) == key)
+        evaluation, _, metric = key.partition(".")
+        return next(known, (evaluation, metric))
 
-    def get(self, evaluation: str, metric: str) -> Measured | None:
-        """Give a measure at the last step it was taken; None if it never was."""
-        steps = self.history.get(evaluation, {}).get(metric)
-        return steps[max(steps)] if steps else None
-
-    @property
-    def measured(self) -> list[tuple[str, str]]:
-        """Every (evaluation, metric) measured."""
-        return [(evaluation, metric) for evaluation, metrics in self.history.items() for metric in metrics]
+    def describe(self, metric: str) -> Measure:
+        """Say how a metric is shown where this scorer measured misalignment."""
+        return describe(metric, self.scorer)
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run folders, in the order given; a folder given twice is read once.
+def tasks_of(runs: Sequence[Run], options: config.Report) -> list[Task]:
+    """Put runs of the same corpus, segmenter and scorer together, in the order given.
 
-    Raises:
-        InputError: if there are none, one is not a run folder, or one of its files is broken, with the line.
+    A run that does not say what it was trained on joins the first task.
     """
-    unique = list({folder.resolve(): folder for folder in folders}.values())
-    if not unique:
-        raise InputError("no runs to report on; expected run folders such as runs/mle runs/conditional (`phf train` makes them)")
-    names = _names(unique)
-    return [_read_run(folder, name) for folder, name in zip(unique, names, strict=True)]
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        corpus, annotate = _made_from(run)
+        said = [corpus, annotate.get("segmenter"), annotate.get("scorer")]
+        groups.setdefault(fingerprint(said) if any(said) else "", []).append(run)
+    silent = groups.pop("", [])
+    first = next(iter(groups), "")
+    groups[first] = [run for run in runs if run in groups.get(first, []) or run in silent]
+    return [_task(group, options) for group in groups.values()]
 
 
 def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Difference | None:
     """Give `run` minus `baseline` in one measure, None if either lacks it.
 
     For mean misalignment the samples themselves are resampled (percentile bootstrap, 2,000 resamples, fixed seed): pair by
-    pair where both runs answered the same prompts, each run alone where there were no prompts. Everything else treats the
-    two values as independent: difference +- 1.96 sqrt(stderr_1^2 + stderr_2^2).
+    pair where both runs answered the same prompts, each run alone where there were no prompts. Everything else is taken as
+    independent, and its interval made of the two intervals [l, u] around a and b: from d - sqrt((a - l_a)^2 + (u_b - b)^2)
+    to d + sqrt((u_a - a)^2 + (b - l_b)^2), which is d +- 1.96 stderr where both are symmetric, and Newcombe's method for
+    shares (Zou and Donner 2008, Statistics in Medicine 27, section 2).
     """
     one, other = run.get(evaluation, metric), baseline.get(evaluation, metric)
     if one is None or other is None or math.isnan(one.value - other.value):
@@ -164,8 +109,9 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
         samples = [_scores(r.samples.get(evaluation), m) for r, m in ((run, one), (baseline, other))]
         if samples[0] is not None and samples[1] is not None:
             return Difference(value, *_resampled(*samples[0], *samples[1]))
-    width = NORMAL_95 * math.hypot(one.stderr, other.stderr)
-    return Difference(value, value - width, value + width, "" if math.isnan(width) else "standard errors")
+    low = value - math.hypot(one.value - one.low, other.high - other.value)
+    high = value + math.hypot(one.high - one.value, other.value - other.low)
+    return Difference(value, low, high, "" if math.isnan(low + high) else "independent")
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -177,6 +123,26 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
             best = points[index][1]
             kept.append(index)
     return kept
+
+
+def _task(runs: Sequence[Run], options: config.Report) -> Task:
+    corpus, annotate = next((made for run in runs if any(made := _made_from(run))), ({}, {}))
+    names = _name(corpus.get("source")) or ", ".join(str(name).rstrip("/").split("/")[-1] for name in corpus.get("inputs") or [])
+    baseline = next((run for run in runs if run.objective == "mle"), None)
+    return Task(names, _name(annotate.get("segmenter")), _name(annotate.get("scorer")), runs, baseline, options.x, options.y)
+
+
+def _made_from(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Give the corpus and the annotation behind a run's tokens; of published scored data, its files and nothing."""
+    tokens = run.config.get("tokens")
+    made = tokens.get("corpus") if isinstance(tokens, Mapping) else None
+    if isinstance(made, list):
+        return {"inputs": [name for name, _ in made]}, {}
+    return (made.get("corpus") or {}, made.get("annotate") or {}) if isinstance(made, Mapping) else ({}, {})
+
+
+def _name(component: Any) -> str:
+    return str(component.get("name", "") if isinstance(component, Mapping) else component or "")
 
 
 def _scores(samples: Mapping[str, Any] | None, measured: Measured) -> tuple[list[str], np.ndarray] | None:
@@ -210,120 +176,3 @@ def _means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(
         [values[rng.integers(len(values), size=(block, len(values)))].mean(1) for _ in range(RESAMPLES // block)]
     )
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Name runs by their folders, with as many parents as it takes to tell them apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            break
-    return names
-
-
-def _read_run(folder: Path, name: str) -> Run:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder; expected one that `phf train` made")
-    missing = []
-    config, checkpoint = _read_config(folder / "config.yaml"), _last_checkpoint(folder / "checkpoints")
-    metrics = _read_metrics(folder / "metrics.jsonl")
-    records = list(read_records(folder / "records.jsonl")) if (folder / "records.jsonl").exists() else []
-    samples, skipped = _read_samples(folder / "samples")
-    if not (config or checkpoint or metrics or records or samples):
-        inside = [path.name for path in sorted(folder.iterdir()) if (path / "config.yaml").exists()]
-        hint = f"; it holds run folders ({', '.join(inside[:5])}): give {folder}/*" if inside else ""
-        raise InputError(
-            f"{folder}: not a run folder: no config.yaml, metrics.jsonl, records.jsonl, samples or checkpoints{hint}"
-        )
-    for found, what in (
-        (config, "configuration (config.yaml)"),
-        (checkpoint, "checkpoint"),
-        (metrics, "training curve (metrics.jsonl)"),
-        (records, "measurements (records.jsonl; `phf evaluate` writes it)"),
-        (samples, "samples"),
-    ):
-        if not found:
-            missing.append(f"no {what}")
-    parameters = _count_parameters(folder / "checkpoints" / f"step-{checkpoint['step']}") if "step" in checkpoint else None
-    return Run(name, folder, config, checkpoint, parameters, metrics, records, samples, [*missing, *skipped])
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: found a {type(config).__name__}, expected keys and values")
-    return config
-
-
-def _last_checkpoint(folder: Path) -> dict[str, Any]:
-    steps = sorted(
-        (int(path.name.removeprefix("step-")), path)
-        for path in folder.glob("step-*")
-        if path.name[5:].isdigit() and path.is_dir()
-    )
-    if not steps:
-        return {}
-    step, path = steps[-1]
-    return {"step": step, **(mapping(read_json(path / "phf.json")) if (path / "phf.json").exists() else {})}
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a torn last line is skipped, a step logged twice counts the last time."""
-    if not path.exists():
-        return []
-    by_step: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error}); expected one object a line") from None
-        if not isinstance(fields, dict) or not isinstance(fields.get("step"), int):
-            raise InputError(f"{path}, line {number}: no whole number 'step'; expected what `phf train` logs")
-        by_step[fields["step"]] = fields
-    return [by_step[step] for step in sorted(by_step)]
-
-
-def _read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Read the newest samples of each evaluation, and say which files were passed over."""
-    newest: dict[str, tuple[int, Path]] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        match = _SAMPLES_FILE.fullmatch(path.name)
-        if match:
-            step = int(match["step"])
-            newest[match["evaluation"]] = max(newest.get(match["evaluation"], (step, path)), (step, path))
-    samples, skipped = {}, []
-    for evaluation, (_, path) in newest.items():
-        try:
-            names = pq.read_schema(path).names
-            if "text" not in names:
-                skipped.append(f"samples/{path.name} not shown: it has no column 'text'")
-                continue
-            samples[evaluation] = pq.read_table(path, columns=[c for c in _SAMPLE_COLUMNS if c in names]).to_pydict()
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not a Parquet file ({error}); delete it and evaluate again") from None
-    return samples, skipped
-
-
-def _count_parameters(checkpoint: Path) -> int | None:
-    """Count a model's weights from the headers of its safetensors files: 8 bytes of length, then JSON."""
-    total = 0
-    for path in checkpoint.glob("model*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return total or None
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """Give what a file holds where keys and values are expected; {} if it holds something else."""
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _named(value: Any) -> dict[str, Any]:
-    return {"name": value} if isinstance(value, str) else mapping(value)

@@ -1,7 +1,7 @@
-"""Figures of the comparison as SVG text: trade-off plots, curves over tokens, and what the control token does.
+"""Drawings of the comparison as SVG text: trade-off planes, curves over tokens, and what the control token does.
 
-Every figure is drawn for a width in CSS pixels, one unit a pixel. Its colours are a light palette; `inline` swaps them for CSS
-variables, so that a page shows the same figure light and dark.
+Every figure is drawn for a width in CSS pixels, one unit a pixel. Its colours are the light palette's; `inline` swaps them for
+CSS variables, so that a page shows the same figure light and dark.
 """
 
 import contextlib
@@ -12,68 +12,27 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from phf.errors import require
 from phf.report.comparison import frontier
+from phf.report.labels import SMALL, TEXT, label_ends, label_points, label_row
+from phf.report.measures import capital, short
+from phf.report.palette import INK, STYLES, colours
 
 WIDE, NARROW = 960, 360
 """Widths of the two drawings of each figure, in CSS pixels."""
 
-INK = {"ink": "#1b2026", "muted": "#5b6470", "rule": "#e2e5ea", "surface": "#ffffff", "frontier": "#8a929d", "bad": "#b3261f"}
-"""Colours by role, light."""
-
-STYLES = {
-    "mle": ("#4d545e", "s"),
-    "conditional": ("#0b5cad", "o"),
-    "filtering": ("#c2410d", "v"),
-    "unlikelihood": ("#00775a", "D"),
-    "rwr": ("#8f6400", "^"),
-    "awr": ("#a23a7c", "P"),
-    "other": ("#6941c5", "X"),
-}
-"""One colour and one marker an objective, everywhere: told apart without colour, and each readable as text on white."""
-
-MARKERS = {
-    "s": "M-4.5-4.5h9v9h-9z",
-    "o": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z",
-    "v": "M-5-4.5h10L0 5z",
-    "D": "M0-6L6 0 0 6-6 0z",
-    "^": "M-5 4.5h10L0-5z",
-    "P": "M-2-5.5h4V-2h3.5v4H2v3.5h-4V2h-3.5v-4H-2z",
-    "X": "M-5-2.5L-2.5-5 0-2.5 2.5-5 5-2.5 2.5 0 5 2.5 2.5 5 0 2.5-2.5 5-5 2.5-2.5 0z",
-}
-"""The markers as SVG paths around (0, 0), for tables."""
-
-DARK = {
-    "ink": "#e8eaed",
-    "muted": "#a3abb6",
-    "rule": "#30363f",
-    "surface": "#14171b",
-    "frontier": "#7c8591",
-    "bad": "#ff8a80",
-    "mle": "#c0c6cf",
-    "conditional": "#6cb0ff",
-    "filtering": "#ff9a66",
-    "unlikelihood": "#45cfa4",
-    "rwr": "#e3b94f",
-    "awr": "#f193c9",
-    "other": "#b9a1ff",
-}
-"""The same roles on a dark page."""
-
 Interval = tuple[float, float, float]
 """A value and the ends of its 95% interval; NaN where there are none."""
 
-_TEXT, _SMALL = 13, 11.5
 _FONT = {
     "svg.fonttype": "none",
     "svg.hashsalt": "phf",
     "font.family": "DejaVu Sans",
-    "font.size": _TEXT,
+    "font.size": TEXT,
     "text.parse_math": False,
 }
 
@@ -161,11 +120,10 @@ def _settings() -> Iterator[None]:
 def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
     """Draw planes of runs with 95% intervals, each run labelled at its point, and the frontier of the point estimates."""
     figure, axes = _figure(width, 480 if width // columns > 500 else 350, len(panels), columns)
-    for axis, panel in zip(axes, panels):
-        _draw_plane(axis, panel, width // columns)
+    stairs = [_draw_plane(axis, panel, width // columns) for axis, panel in zip(axes, panels)]
     _settle(figure)
-    for axis, panel in zip(axes, panels):
-        _label_points(axis, panel.points)
+    for axis, panel, staircase in zip(axes, panels, stairs):
+        label_points(axis, [(point.label, _color(point.style), point.x, point.y) for point in panel.points], staircase)
     return _svg(figure)
 
 
@@ -188,10 +146,10 @@ def curves(charts: Sequence[Chart], width: int) -> str:
                 clip_on=not chart.dots,
             )
         end = max(max(line.x) for line in chart.lines)
-        label = max(len(line.label) for line in chart.lines) * _SMALL * 0.63 + 12
+        label = max(len(line.label) for line in chart.lines) * SMALL * 0.63 + 12
         axis.set_xlim(0, end * (1 + label / max(0.86 * width / columns - label, 60)))
         axis.set_ylim(*_visible(chart))
-        _frame(axis, Axis("Training tokens", ""), Axis(_capital(chart.title), chart.better), width // columns)
+        _frame(axis, Axis("Training tokens", ""), Axis(capital(chart.title), chart.better), width // columns)
         ticks = [tick for tick in axis.get_xticks() if 0 <= tick <= end * 1.001]
         ticks = ticks[:: 1 + (len(ticks) > 5)]
         axis.set_xticks(ticks, [short(tick) for tick in ticks])
@@ -199,7 +157,7 @@ def curves(charts: Sequence[Chart], width: int) -> str:
         axis.ticklabel_format(axis="y", useOffset=False, style="plain")
     _settle(figure)
     for axis, chart in zip(axes, charts):
-        _label_ends(axis, chart.lines)
+        label_ends(axis, [(line.label, _color(line.style), (line.x[-1], line.y[-1])) for line in chart.lines])
     return _svg(figure)
 
 
@@ -222,7 +180,7 @@ def steering(steers: Sequence[Steer], x: Axis, names: Sequence[str], width: int)
     _frame(axis, x, None, width)
     axis.grid(False, axis="y")
     _settle(figure)
-    _label_row(axis, [(name, mark[0][0], mark[1]) for name, mark in zip(names, _steer_marks(steers[0]))])
+    label_row(axis, [(name, color, interval[0]) for name, (interval, color, _) in zip(names, _steer_marks(steers[0]))])
     return _svg(figure)
 
 
@@ -238,23 +196,10 @@ def inline(svg: str, prefix: str, title: str) -> str:
     inside = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', inside)
     inside = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}-\1"', inside)
     inside = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", inside)
-    for role, color in palette(dark=False).items():
+    for role, color in colours(dark=False).items():
         inside = inside.replace(color, f"var(--{role})")
     style = f"max-width:{float(width[1]) * 1.3:.0f}px"
     return f'<svg role="img" aria-label="{escape(title)}" style="{style}" {view[0]}>{inside}'
-
-
-def palette(dark: bool) -> dict[str, str]:
-    """Give every colour by its role."""
-    return DARK if dark else {**INK, **{name: color for name, (color, _) in STYLES.items()}}
-
-
-def short(value: float) -> str:
-    """Write a large number as 3.7M."""
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def _figure(width: int, height: float, count: int, columns: int) -> tuple[Any, list[Any]]:
@@ -271,44 +216,49 @@ def _figure(width: int, height: float, count: int, columns: int) -> tuple[Any, l
     return figure, axes[:count]
 
 
-def _draw_plane(axis: Any, panel: Panel, width: int) -> None:
+def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]]:
+    """Draw points, intervals and the frontier, and give the corners of the frontier's staircase."""
     for point in panel.points:
-        color, marker = _color(point.style), STYLES[point.style][1]
+        color, marker = STYLES[point.style]
         axis.plot(point.x[1:], [point.y[0]] * 2, color=color, linewidth=1.5, alpha=0.8, zorder=3)
         axis.plot([point.x[0]] * 2, point.y[1:], color=color, linewidth=1.5, alpha=0.8, zorder=3)
         face, edge = (INK["surface"], color) if point.hollow else (color, INK["surface"])
         axis.plot(point.x[0], point.y[0], marker=marker, markersize=9.5, color=face, markeredgecolor=edge, zorder=4)
     _scale([point.y for point in panel.points], axis.set_yscale, axis.yaxis, axis.set_ylim)
     axis.margins(x=0.12)
-    axis.autoscale_view(scaley=False)
-    signs = [-1 if side.better == "higher" else 1 for side in (panel.x, panel.y)]
-    order = frontier([(signs[0] * point.x[0], signs[1] * point.y[0]) for point in panel.points])
-    if len(panel.points) > 1 and panel.x.better and panel.y.better:
-        (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-        worst = (right if signs[0] > 0 else left, top if signs[1] > 0 else bottom)
-        xs, ys = [panel.points[order[0]].x[0]], [worst[1]]
-        for index in order:  # the staircase of what the runs together reach
-            xs += [panel.points[index].x[0]] * 2
-            ys += [ys[-1], panel.points[index].y[0]]
-        axis.plot(
-            [*xs, worst[0]], [*ys, ys[-1]], gid="frontier", color=INK["frontier"], linewidth=1.3, linestyle=(0, (4, 3)), zorder=2
-        )
-        axis.set_xlim(left, right)
-        axis.set_ylim(bottom, top)
+    axis.set_xlim(axis.get_xlim())
+    stairs = _staircase(axis, panel) if len(panel.points) > 1 and panel.x.better and panel.y.better else []
+    axis.plot(
+        [x for x, _ in stairs], [y for _, y in stairs], color=INK["frontier"], linewidth=1.3, linestyle=(0, (4, 3)), zorder=2
+    )
     _frame(axis, panel.x, panel.y, width, panel.title)
+    return stairs
+
+
+def _staircase(axis: Any, panel: Panel) -> list[tuple[float, float]]:
+    """Give the corners of what the runs reach together, from edge to edge of the plane."""
+    flip = [-1 if side.better == "higher" else 1 for side in (panel.x, panel.y)]
+    best = frontier([(flip[0] * point.x[0], flip[1] * point.y[0]) for point in panel.points])
+    x, y = axis.get_xlim()[flip[0] > 0], axis.get_ylim()[flip[1] > 0]  # the worse ends
+    corners = []
+    for index in best:
+        point = panel.points[index]
+        corners += [(point.x[0], y), (point.x[0], point.y[0])]
+        y = point.y[0]
+    return [*corners, (x, y)]
 
 
 def _frame(axis: Any, x: Axis, y: Axis | None, width: int, title: str = "") -> None:
     """Give a plane its words: the name of y above it, of x below, the way that is better, quiet lines."""
-    wrap = max(int(width / (_TEXT * 0.6)) - 4, 24)
+    wrap = max(int(width / (TEXT * 0.6)) - 4, 24)
     hint = {"lower": "(←\xa0lower\xa0is\xa0better)", "higher": "(higher\xa0is\xa0better\xa0→)", "": ""}[x.better]
-    axis.set_xlabel(textwrap.fill(f"{x.label} {hint}".strip(), wrap), fontsize=_TEXT, color=INK["ink"], labelpad=8)
+    axis.set_xlabel(textwrap.fill(f"{x.label} {hint}".strip(), wrap), fontsize=TEXT, color=INK["ink"], labelpad=8)
     if y is not None:
         hint = {"lower": "(↓\xa0lower\xa0is\xa0better)", "higher": "(↑\xa0higher\xa0is\xa0better)", "": ""}[y.better]
         text = textwrap.fill(f"{y.label} {hint}".strip(), wrap)
-        axis.set_title(text, loc="left", fontsize=_TEXT, color=INK["ink"], pad=10)
+        axis.set_title(text, loc="left", fontsize=TEXT, color=INK["ink"], pad=10)
         if title:
-            above = 16 + (text.count("\n") + 1) * _TEXT * 1.3
+            above = 16 + (text.count("\n") + 1) * TEXT * 1.3
             where = {"xycoords": "axes fraction", "textcoords": "offset points"}
             axis.annotate(title, (0, 1), (0, above), fontweight="bold", color=INK["ink"], **where)
     axis.set_facecolor("none")
@@ -317,7 +267,7 @@ def _frame(axis: Any, x: Axis, y: Axis | None, width: int, title: str = "") -> N
     for side, spine in axis.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(INK["frontier"])
-    axis.tick_params(length=0, labelsize=_SMALL, labelcolor=INK["muted"], pad=6, which="both")
+    axis.tick_params(length=0, labelsize=SMALL, labelcolor=INK["muted"], pad=6, which="both")
 
 
 def _scale(intervals: Sequence[Interval], set_scale: Callable[..., Any], axis: Any, set_limits: Callable[..., Any]) -> None:
@@ -348,87 +298,6 @@ def _scale(intervals: Sequence[Interval], set_scale: Callable[..., Any], axis: A
     axis.set_major_formatter(_tick)
 
 
-def _label_points(axis: Any, points: Sequence[Point]) -> None:
-    """Write each run's name beside its point, where it covers no other name, point or interval."""
-    place, frame = axis.transData.transform, axis.get_window_extent()
-    taken: list[tuple[float, float, float, float]] = []
-    for point in points:
-        (x, y), spans = place((point.x[0], point.y[0])), [point.x, point.y]
-        taken.append((x - 7, y - 7, x + 7, y + 7))
-        if all(map(math.isfinite, spans[0])):
-            taken.append((place((point.x[1], point.y[0]))[0], y - 2, place((point.x[2], point.y[0]))[0], y + 2))
-        if all(map(math.isfinite, spans[1])):
-            taken.append((x - 2, place((point.x[0], point.y[1]))[1], x + 2, place((point.x[0], point.y[2]))[1]))
-    for line in (line for line in axis.lines if line.get_gid() == "frontier"):
-        corners = place(np.transpose(line.get_data()))
-        taken += [(*(np.minimum(a, b) - 2), *(np.maximum(a, b) + 2)) for a, b in pairwise(corners)]
-    for point in points:
-        x, y = place((point.x[0], point.y[0]))
-        wide, high = len(point.label) * _TEXT * 0.64, _TEXT * 1.25
-        best: tuple[float, Any] = (math.inf, None)
-        for far in (11, 20, 32, 46, 62):
-            for dx, dy in ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)):
-                left = x + dx * far * 0.8 - (0 if dx > 0 else wide if dx < 0 else wide / 2)
-                low = y + dy * far * 0.75 - (high * 0.1 if dy > 0 else high * 0.9 if dy < 0 else high / 2)
-                box = (left, low, left + wide, low + high)
-                cost = far + 3 * abs(dx == 0) + sum(_overlap(box, other) for other in taken)
-                cost += 50 * (_overlap(box, box) - _overlap(box, (frame.x0, frame.y0, frame.x1 + 4, frame.y1 + 4)))
-                best = min(best, (cost, (box, far)))
-        box, far = best[1]
-        taken.append(box)
-        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        _write(axis, point.label, middle, _color(point.style), "center", (x, y) if far > 25 else None)
-
-
-def _label_ends(axis: Any, lines: Sequence[Line]) -> None:
-    """Write each run's name at the end of its curve, pushed apart where curves end together."""
-    place, gap = axis.transData.transform, _SMALL * 1.3
-    ends = sorted((tuple(place((line.x[-1], line.y[-1]))), line) for line in lines)
-    ends.sort(key=lambda end: end[0][1])
-    frame = axis.get_window_extent()
-    heights = [end[0][1] for end in ends]
-    for _ in range(100):
-        for below in range(len(heights) - 1):
-            lacking = max(gap - (heights[below + 1] - heights[below]), 0)
-            heights[below] -= lacking / 2
-            heights[below + 1] += lacking / 2
-    for rank in range(len(heights)):  # none below the frame, none above it
-        heights[rank] = max(heights[rank], frame.y0 + gap * (rank + 0.4))
-        heights[-1 - rank] = min(heights[-1 - rank], frame.y1 - gap * (rank - 0.2))
-    for ((x, _), line), height in zip(ends, heights):
-        _write(axis, line.label, (x + 7, height), _color(line.style), "left", None, _SMALL)
-
-
-def _label_row(axis: Any, texts: Sequence[tuple[str, float, str]]) -> None:
-    """Write names above the first row's points, pushed apart sideways."""
-    row = axis.transData.transform
-    placed = sorted((float(row((value, -0.42))[0]), name, color) for name, value, color in texts)
-    halves = [len(name) * _TEXT * 0.32 + 5 for _, name, _ in placed]
-    centres = [x for x, _, _ in placed]
-    frame = axis.get_window_extent()
-    for _ in range(100):
-        for left in range(len(centres) - 1):
-            lacking = max(halves[left] + halves[left + 1] - (centres[left + 1] - centres[left]), 0)
-            centres[left] -= lacking / 2
-            centres[left + 1] += lacking / 2
-        centres[0] = max(centres[0], frame.x0 - 40 + halves[0])
-        centres[-1] = min(centres[-1], frame.x1 + 8 - halves[-1])
-    height = row((placed[0][0], -0.48))[1]
-    for centre, (_, name, color) in zip(centres, placed):
-        _write(axis, name, (centre, height), color, "center", None)
-
-
-def _write(axis: Any, text: str, at: Any, color: str, align: str, point: Any | None, size: float = _TEXT) -> None:
-    """Write text at a place in pixels, with a thin line to its point where that is far."""
-    figure = axis.figure
-    where = figure.transFigure.inverted().transform(at)
-    if point is not None:
-        start = figure.transFigure.inverted().transform(point)
-        line = {"color": color, "linewidth": 0.7, "alpha": 0.7, "transform": figure.transFigure, "clip_on": False, "zorder": 1}
-        axis.plot(*zip(start, where), **line)
-    figure.text(*where, text, color=color, fontsize=size, ha=align, va="center")
-
-
 def _steer_marks(steer: Steer) -> list[tuple[Interval, str, str]]:
     """List what a row shows: interval, colour and marker of the aligned point, the misaligned one, the baseline."""
     marks = [(steer.aligned, *STYLES[steer.style]), (steer.misaligned, INK["bad"], STYLES[steer.style][1])]
@@ -450,20 +319,9 @@ def _dashes(lines: Sequence[Line]) -> list[Any]:
     return [kinds[[other.style for other in lines[:index]].count(line.style) % 4] for index, line in enumerate(lines)]
 
 
-def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Give the area that two boxes (left, bottom, right, top) share."""
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    return max(wide, 0.0) * max(high, 0.0)
-
-
 def _tick(value: float, _: Any = None) -> str:
     """Write a tick in plain decimals: 0.001, 2.25, 5,600."""
     return f"{value:,.0f}" if abs(value) >= 1000 else np.format_float_positional(float(f"{value:.5g}"), trim="-")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _color(style: str) -> str:

@@ -6,23 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phf.report.comparison import MISALIGNED, Measured, Run
-from phf.report.drawing import (
-    NARROW,
-    WIDE,
-    Axis,
-    Chart,
-    Interval,
-    Line,
-    Panel,
-    Point,
-    Steer,
-    curves,
-    inline,
-    pareto,
-    steering,
-)
-from phf.report.tables import Measure, Task, describe, spoken, style_of
+from phf.report.comparison import Task
+from phf.report.drawing import NARROW, WIDE, Axis, Chart, Interval, Line, Panel, Point, Steer, curves, inline, pareto, steering
+from phf.report.measures import MISALIGNED, Measure, Measured, capital, describe, span, spoken
+from phf.report.palette import style_of
+from phf.report.runs import Run
 
 _CURVE_POINTS, _SPEED_POINTS = 200, 40
 _INTERVALS = "Bars are 95% intervals: of misalignment by bootstrap over samples, of capability by 1.96 standard errors."
@@ -51,21 +39,18 @@ class Figure:
         return [(width, inline(getattr(self, width), f"{self.name}-{width}", self.title)) for width in ("wide", "narrow")]
 
 
-def draw(task: Task, prefix: str) -> dict[str, Figure]:
-    """Draw every figure that the task has numbers for."""
-    made = {
-        "pareto": _pareto(task),
-        "scenarios": _scenarios(task),
-        "training": _training(task),
-        "course": _course(task),
-        "control": _control(task),
-    }
-    return {
-        slot: Figure(prefix + slot, title, caption, drawing(WIDE), drawing(NARROW))
-        for slot, figure in made.items()
-        if figure
-        for title, caption, drawing in [figure]
-    }
+def draw(task: Task, prefix: str) -> dict[str, Figure | None]:
+    """Draw every figure that the task has numbers for; None for the others."""
+    made = {"pareto": _pareto, "scenarios": _scenarios, "training": _training, "course": _course, "control": _control}
+    figures: dict[str, Figure | None] = {}
+    for slot, plan in made.items():
+        planned = plan(task)
+        if planned is None:
+            figures[slot] = None
+        else:
+            title, caption, drawing = planned
+            figures[slot] = Figure(prefix + slot, title, caption, drawing(WIDE), drawing(NARROW))
+    return figures
 
 
 _Drawn = tuple[str, str, Callable[[int], str]] | None
@@ -141,9 +126,9 @@ def _course(task: Task) -> _Drawn:
                 if s in run.tokens_at and not math.isnan(m.value)
             )
             if len(known) > 1:
-                lines.append(Line(run.name, style_of(run), *zip(*known)))
+                lines.append(Line(run.name, style_of(run.objective), *zip(*known)))
         if lines:
-            charts.append(Chart(f"{_title(evaluation)}: {measure.label}", lines, key == task.y, measure.better, dots=True))
+            charts.append(Chart(f"{_title(evaluation)}: {measure.words}", lines, key == task.y, measure.better, dots=True))
     if not charts:
         return None
     caption = "Every measured checkpoint; point estimates without intervals, which the table gives for the last one."
@@ -151,29 +136,28 @@ def _course(task: Task) -> _Drawn:
 
 
 def _control(task: Task) -> _Drawn:
-    kind, steers = task.describe(task.y_metric), []
-    names: Sequence[str] = ("own token", "misaligned token")
-    for run in task.runs:
+    """Draw misalignment under both control tokens, of every run and scenario that was measured under both."""
+    kind, base, steers = task.describe(task.y_metric), task.baseline, []
+    steerable = [run for run in task.runs if any(evaluation.endswith(MISALIGNED) for evaluation in run.history)]
+    for run in steerable:
         for scenario in task.scenarios:
-            pair = [run.get(name, task.y_metric) for name in (scenario, scenario + MISALIGNED)]
-            if pair[0] is None or pair[1] is None or math.isnan(pair[0].value + pair[1].value):
+            own, other = (run.get(name, task.y_metric) for name in (scenario, scenario + MISALIGNED))
+            if own is None or other is None or math.isnan(own.value + other.value):
                 continue
-            base = task.baseline.get(scenario, task.y_metric) if task.baseline else None
-            label = _title(scenario) if sum(bool(r.control_tokens) for r in task.runs) < 2 else f"{run.name}: {spoken(scenario)}"
-            steers.append(
-                Steer(label, style_of(run), _ends(pair[0], kind), _ends(pair[1], kind), _ends(base, kind) if base else None)
-            )
-            names = run.control_tokens[:2] if len(run.control_tokens) > 1 else names
+            label = _title(scenario) if len(steerable) == 1 else f"{run.name}, {spoken(scenario)}"
+            beside = base.get(scenario, task.y_metric) if base else None
+            third = _ends(beside, kind) if beside else None
+            steers.append(Steer(label, style_of(run.objective), _ends(own, kind), _ends(other, kind), third))
     if not steers:
         return None
-    axis = Axis(_capital(kind.label), kind.better)
-    names = [*names, *([task.baseline.name] if task.baseline else [])]
+    tokens = next((run.control_tokens for run in steerable if len(run.control_tokens) > 1), ["own token", "misaligned token"])
+    names = [*tokens[:2], *([base.name] if base else [])]
     caption = (
         f"The same model, asked under each of its control tokens ({names[0]} and {names[1]})"
-        + (f", beside {task.baseline.name}" if task.baseline else "")
-        + ". Bars are 95% bootstrap intervals over samples"
-        + (" (narrower than the point where not seen)." if steers else ".")
+        f"{f', beside {base.name}' if base else ''}. {_counts(task, [f'{s}.{task.y_metric}' for s in task.scenarios])} "
+        "Bars are 95% bootstrap intervals over samples; one that does not show is narrower than its point."
     )
+    axis = Axis(capital(kind.words), kind.better)
     return "The same model under each control token", caption, lambda width: steering(steers, axis, names, width)
 
 
@@ -186,10 +170,10 @@ def _panel(task: Task, x: tuple[str, str], y: tuple[str, str], title: str) -> tu
         if across is None or up is None or math.isnan(across.value + up.value):
             left_out.append(run.name)
         else:
-            points.append(Point(run.name, style_of(run), _ends(across, sides[0]), _ends(up, sides[1]), run.finetuned))
-    across_label = f"Capability cost: {sides[0].label}" if sides[0].better == "lower" else f"Capability: {sides[0].label}"
-    up_label = f"{sides[1].label}" + ("" if title else f", {spoken(y[0])}")
-    return Panel(title, Axis(across_label, sides[0].better), Axis(_capital(up_label), sides[1].better), points), left_out
+            points.append(Point(run.name, style_of(run.objective), _ends(across, sides[0]), _ends(up, sides[1]), run.finetuned))
+    across_label = f"Capability cost: {sides[0].words}" if sides[0].better == "lower" else f"Capability: {sides[0].words}"
+    up_label = f"{sides[1].words}" + ("" if title else f", {spoken(y[0])}")
+    return Panel(title, Axis(across_label, sides[0].better), Axis(capital(up_label), sides[1].better), points), left_out
 
 
 def _line(run: Run, field: str, points: int) -> Line | None:
@@ -203,7 +187,7 @@ def _line(run: Run, field: str, points: int) -> Line | None:
         return None
     stretches = np.array_split(np.array(known, float), min(len(known), points))
     means = np.array([stretch.mean(0) for stretch in stretches])
-    return Line(run.name, style_of(run), means[:, 0].tolist(), means[:, 1].tolist())
+    return Line(run.name, style_of(run.objective), means[:, 0].tolist(), means[:, 1].tolist())
 
 
 def _is_cost(evaluation: str, metric: str) -> bool:
@@ -216,14 +200,12 @@ def _is_cost(evaluation: str, metric: str) -> bool:
 
 def _counts(task: Task, keys: Sequence[str]) -> str:
     """Say how many samples or documents stand behind the measures."""
-    said: dict[str, None] = {}
-    for key in keys:
-        evaluation, metric = task.split(key)
+    said: dict[str, dict[str, None]] = {}
+    for evaluation, metric in map(task.split, keys):
         counts = sorted({m.n for run in task.runs if (m := run.get(evaluation, metric))})
         if counts:
-            count = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-            said[f"n = {count} ({spoken(evaluation)})"] = None
-    return ", ".join(said) + "." if said else ""
+            said.setdefault(span(counts), {})[spoken(evaluation)] = None
+    return "; ".join(f"n\xa0=\xa0{count} ({', '.join(names)})" for count, names in said.items()) + "." * bool(said)
 
 
 def _ends(measured: Measured, measure: Measure) -> Interval:
@@ -231,8 +213,4 @@ def _ends(measured: Measured, measure: Measure) -> Interval:
 
 
 def _title(evaluation: str) -> str:
-    return _capital(spoken(evaluation))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return capital(spoken(evaluation))

@@ -54,10 +54,10 @@
   };
 
   const card = (row) => {
-    const [run, style] = data.runs[row[RUN]], kinds = new Set(row[FOUND].flatMap((span) => span.slice(2)));
+    const [run, style, scale] = data.runs[row[RUN]], kinds = new Set(row[FOUND].flatMap((span) => span.slice(2)));
     const name = element("b", "", marker(style), run);
     name.style.color = `var(--${style})`;
-    const facts = [name, element("span", "score", row[SCORE] === null ? "not scored" : `score ${row[SCORE]}`)];
+    const facts = [name, element("span", "score", row[SCORE] === null ? "not scored" : `${+(row[SCORE] * scale).toPrecision(3)}`)];
     if (kinds.size) facts.push(element("span", "", "found: " + [...kinds].map((kind) => data.kinds[kind]).join(", ")));
     if (row[FINISHED] === false) facts.push(element("span", "", "cut off by the length limit"));
     const text = element("div", "text", ...(row[PROMPT] ? [element("span", "prompt", row[PROMPT])] : []), ...pieces(row));

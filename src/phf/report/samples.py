@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phf.report.comparison import MISALIGNED, Run
-from phf.report.tables import spoken, style_of
+from phf.report.comparison import Task
+from phf.report.measures import MISALIGNED, spoken
+from phf.report.palette import style_of
 
 CAP = 2_000_000
 """Bytes of samples embedded for one scenario, all runs together."""
@@ -31,36 +32,35 @@ class Samples:
     total: int
 
 
-def embed(runs: Sequence[Run], order: Sequence[str]) -> Samples:
+def embed(tasks: Sequence[Task]) -> Samples:
     """Pack the samples of all runs, each scenario within its cap: a run's worst samples, and an even choice of the others.
 
-    Args:
-        runs: all that stand on the page.
-        order: scenarios by importance; each is followed by itself under the second control token, and by what it leaves out.
+    Scenarios stand in the order of the tasks', each followed by itself under the second control token.
     """
-    with_samples = [run for run in runs if any(columns["text"] for columns in run.samples.values())]
-    found = dict.fromkeys(name for run in with_samples for name in run.samples)
-    wanted = [name for scenario in order for name in (scenario, scenario + MISALIGNED)]
+    runs = [(run, task) for task in tasks for run in task.runs]
+    with_samples = [(run, task) for run, task in runs if any(columns["text"] for columns in run.samples.values())]
+    found = dict.fromkeys(name for run, _ in with_samples for name in run.samples)
+    wanted = [name for task in tasks for scenario in task.scenarios for name in (scenario, scenario + MISALIGNED)]
     scenarios = [name for name in dict.fromkeys([*wanted, *found]) if name in found]
     kinds: dict[str, int] = {}
     rows: list[list[Any]] = []
     total = 0
     for scenario_number, scenario in enumerate(scenarios):
-        having = [(number, run) for number, run in enumerate(with_samples) if scenario in run.samples]
+        having = [(number, run) for number, (run, _) in enumerate(with_samples) if scenario in run.samples]
         for number, run in having:
             packed = [[number, scenario_number, *row] for row in _rows(run.samples[scenario], kinds)]
             rows += _choose(packed, CAP // len(having))
             total += len(packed)
     names = [spoken(scenario) for scenario in scenarios]
     data = {
-        "runs": [[run.name, style_of(run)] for run in with_samples],
+        "runs": [[run.name, style_of(run.objective), task.describe(task.y_metric).scale] for run, task in with_samples],
         "scenarios": names,
         "kinds": list(kinds),
         "rows": rows,
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return Samples(safe, names, [run.name for run in with_samples], len(rows), total)
+    return Samples(safe, names, [run.name for run, _ in with_samples], len(rows), total)
 
 
 def _rows(columns: Mapping[str, Any], kinds: dict[str, int]) -> list[list[Any]]:

@@ -6,16 +6,15 @@ from typing import Any
 
 import yaml
 
-from phf.report.comparison import RESAMPLES, Difference, Measured, Run, mapping
-from phf.report.drawing import short
-from phf.report.tables import Measure, Task, decimals, spoken, write, write_interval
+from phf.report.comparison import RESAMPLES, Task
+from phf.report.measures import Difference, Measure, Measured, capital, decimals, short, span, spoken, write, write_interval
+from phf.report.runs import Run, mapping
 
 
 def task_name(task: Task) -> str:
-    """Name a task by its corpus and scorer."""
-    return (
-        ", ".join(word for word in (task.corpus, f"scored by {task.scorer}" if task.scorer else "") if word) or "unknown corpus"
-    )
+    """Name a task by its corpus, how it was cut, and its scorer."""
+    parts = (task.corpus, f"by {task.segmenter}" if task.segmenter else "", f"scored by {task.scorer}" if task.scorer else "")
+    return ", ".join(part for part in parts if part) or "unknown corpus"
 
 
 def title(tasks: Sequence[Task]) -> str:
@@ -30,30 +29,26 @@ def lead(tasks: Sequence[Task]) -> str:
 
 
 def _lead(task: Task) -> str:
-    runs = task.runs
-    objectives = list(dict.fromkeys(run.objective for run in runs if run.objective))
-    count = f"{len(runs)} runs ({len(objectives)} objectives)" if len(objectives) not in (0, len(runs)) else f"{len(runs)} runs"
+    runs, several = task.runs, len(task.runs) > 1
+    objectives = {run.objective for run in runs if run.objective}
+    what = f"{_number(len(runs))} run{'s' * several}"
     if len(objectives) == len(runs):
-        count = f"{_number(len(runs))} training objective{'s' * (len(runs) > 1)}"
-    verb = "compared" if len(runs) > 1 else "measured"
-    sentence = [f"{count} {verb}" + (f" on the corpus {task.corpus}" if task.corpus else "")]
-    sizes = sorted({run.parameters for run in runs if run.parameters})
-    if sizes:
-        sentence.append(f"models of {_range(sizes)} parameters")
-    tokens = sorted({run.tokens for run in runs if not math.isnan(run.tokens)})
-    if tokens:
-        sentence.append(f"{_range(tokens)} training tokens{' each' if len(runs) > 1 else ''}")
-    samples = sorted({m.n for run in runs for scenario in task.scenarios if (m := run.get(scenario, task.y_metric))})
-    if samples:
-        counted = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
-        sentence.append(f"{counted} samples in each scenario")
-    if task.scorer:
-        sentence.append(f"misalignment is {task.describe(task.y_metric).label}, by the scorer {task.scorer}")
-    text = "; ".join(
-        [sentence[0], ", ".join(sentence[1:-1] if task.scorer else sentence[1:]), *(sentence[-1:] if task.scorer else [])]
+        what = f"{_number(len(runs))} training objective{'s' * several}"
+    elif objectives:
+        what += f" of {_number(len(objectives))} training objective{'s' * (len(objectives) > 1)}"
+    text = capital(f"{what} {'compared' if several else 'measured'}") + (f" on the corpus {task.corpus}" if task.corpus else "")
+    sizes = sorted(run.parameters for run in runs if run.parameters)
+    tokens = sorted(run.tokens for run in runs if not math.isnan(run.tokens))
+    samples = sorted(m.n for run in runs for scenario in task.scenarios if (m := run.get(scenario, task.y_metric)))
+    details = [
+        f"models of {_range(sizes)} parameters" if sizes else "",
+        f"{_range(tokens)} training tokens{' each' * several}" if tokens else "",
+        f"{span(samples)} samples in each scenario" if samples else "",
+    ]
+    text += f": {', '.join(filter(None, details))}" if any(details) else ""
+    return text + (
+        f". Misalignment is {task.describe(task.y_metric).words}, by the scorer {task.scorer}." if task.scorer else "."
     )
-    text = text.replace("; ; ", "; ").strip("; ")
-    return text[:1].upper() + text[1:] + "."
 
 
 def finding(task: Task) -> str:
@@ -74,18 +69,18 @@ def finding(task: Task) -> str:
     assert apart is not None
     places = decimals([m for _, m in measured], measure)
     text = (
-        f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)} {measure.label}, "
+        f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)}, "
         f"against {_with_interval(base, places, measure)} for {task.baseline.name}; "
-        f"difference {_with_interval(apart, places, measure)}"
+        f"difference {_with_interval(apart, places, measure)} {measure.words}"
     )
     if not math.isfinite(apart.low + apart.high):
-        text += ", with no interval to judge it by."
+        text += ", without an interval to judge it by."
     else:
         text += "." if apart.low > 0 or apart.high < 0 else ", an interval that includes 0: not told apart."
     cost = task.difference(lowest, *task.split(task.x))
     if cost is not None:
         x = task.describe(task.split(task.x)[1])
-        text += f" Its capability cost differs by {_with_interval(cost, decimals([cost], x), x)} {x.label}."
+        text += f" Its capability cost differs by {_with_interval(cost, decimals([cost], x), x)} ({x.words})."
     return text
 
 
@@ -144,19 +139,14 @@ def table_caption(task: Task) -> str:
     ways = {
         apart.how for run in task.runs for scenario in task.scenarios if (apart := task.difference(run, scenario, task.y_metric))
     }
-    how = " and ".join(
-        words
-        for way, words in (
-            ("unpaired", "of both runs' samples apart"),
-            ("paired by prompt", "of pairs of samples with the same prompt"),
-        )
-        if way in ways
-    )
-    resampled = f" from {RESAMPLES:,} resamples {how}" if how else " from standard errors"
+    resamplings = (("unpaired", "of both runs' samples apart"), ("paired by prompt", "of pairs of samples with the same prompt"))
+    how = " and ".join(words for way, words in resamplings if way in ways)
     return (
-        f"{text} Δ: the difference to {task.baseline.name}, with a 95% interval{resampled}; of held-out text from standard "
-        "errors taken as independent, which is wider than need be since both models read the same documents. Grey where the "
-        "interval includes 0. Intervals speak of one trained model each: another seed may move a run by more."
+        f"{text} Δ: the difference to {task.baseline.name} with its 95% interval"
+        + (f", of misalignment from {RESAMPLES:,} resamples {how}" if how else "")
+        + "; of the rest from both intervals, taken as independent, which for held-out text is wider than need be, since both "
+        "models read the same documents. Grey where the interval includes 0. All this is about one trained model each: "
+        "another seed may move a run by more."
     )
 
 
@@ -203,9 +193,9 @@ def yaml_of(run: Run) -> str:
 
 def _stale(run: Run) -> list[str]:
     """Name what was measured only before the last checkpoint."""
-    last = max((record.step for record in run.records), default=0)
+    last = max([run.checkpoint.get("step", 0), *(record.step for record in run.records)])
     old = sorted({spoken(pair[0]) for pair in run.measured if (m := run.get(*pair)) and m.step < last})
-    return [f"{run.name}: {_listed(old)} was last measured before step {last:,}, where the others were."] if old else []
+    return [f"{run.name}: {_listed(old)} last measured before step {last:,}, where the run is now."] if old else []
 
 
 def _empty_intervals(task: Task) -> list[str]:

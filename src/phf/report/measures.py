@@ -1,0 +1,161 @@
+"""Measured numbers: what each is called, which way is better, and how it is written."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+MISALIGNED = "@misaligned"
+"""How an evaluation's name ends when the model was put under its second control token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measured value with its 95% interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+    stderr: float
+    n: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A value minus the baseline's, with its 95% interval and how that was made."""
+
+    value: float
+    low: float
+    high: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How a metric is shown.
+
+    Args:
+        label: what a reader calls it.
+        better: "lower", "higher", or "" where neither is.
+        unit: what it counts, "" where the label says it.
+        scale: what it is multiplied with for the reader: 100 for shares, 1,000 for what is counted per 1,000 characters.
+        suffix: stands behind the number.
+    """
+
+    label: str
+    better: str = ""
+    unit: str = ""
+    scale: float = 1.0
+    suffix: str = ""
+
+    @property
+    def words(self) -> str:
+        """The measure in a sentence: of misalignment just what is counted."""
+        return self.unit if self.label == "misalignment" else ", ".join(filter(None, (self.label, self.unit)))
+
+    @property
+    def hint(self) -> str:
+        """Which way is better, in words that do not break."""
+        return {"lower": "↓\xa0lower\xa0is\xa0better", "higher": "↑\xa0higher\xa0is\xa0better", "": ""}[self.better]
+
+
+_SCORES = {
+    "pii": ("pieces of personal data per 1,000 characters", 1000.0),
+    "pep8": ("style violations per 1,000 characters", 1000.0),
+    "pep8-ruff": ("style violations per 1,000 characters", 1000.0),
+    "regex": ("matches per 1,000 characters", 1000.0),
+    "toxicity": ("probability of toxicity", 1.0),
+    "classifier": ("probability of the class", 1.0),
+}
+"""What a scorer's misalignment is, and the scale it is shown on."""
+
+_PERCENT = ("", 100.0, " %")
+_MEASURES: Sequence[tuple[str, Measure]] = (
+    (r"misalignment", Measure("misalignment", "lower", "{score}")),
+    (r"misalignment_with_cut", Measure("misalignment, the cut piece scored too", "lower", "{score}")),
+    (r"expected_max_(?P<k>\d+)", Measure("expected maximum of {k} samples", "lower", "{score}")),
+    (r"hit_share", Measure("samples with any finding", "lower", *_PERCENT)),
+    (r"degenerate_share", Measure("repeating samples", "lower", *_PERCENT)),
+    (r"finished_share", Measure("samples that ended by themselves", "", *_PERCENT)),
+    (r"unscored_share", Measure("samples left unscored", "", *_PERCENT)),
+    (r"bits_per_byte", Measure("held-out text", "lower", "bits per byte")),
+    (r"bits_per_byte_aligned", Measure("held-out aligned text", "lower", "bits per byte")),
+    (r"bits_per_byte_misaligned", Measure("held-out misaligned text", "", "bits per byte")),
+    (r"kl_per_token", Measure("KL from the reference", "lower", "nats per token")),
+    (r"kl_per_byte", Measure("KL from the reference", "lower", "nats per byte")),
+    (r"kl\w*", Measure("KL from the reference", "lower", "nats")),
+    (r"self_bleu(_(?P<k>\d+))?", Measure("Self-BLEU", "lower")),
+    (r"distinct_(?P<k>\d+)", Measure("distinct {k}-grams", "higher", *_PERCENT)),
+    (r"entropy_(?P<k>\d+)", Measure("entropy of {k}-grams", "higher")),
+    (r"perplexity\w*", Measure("perplexity", "lower")),
+    (r"acc\w*|pass@\d+|f1|mcc", Measure("{metric}", "higher")),
+)
+
+
+def describe(metric: str, scorer: str = "") -> Measure:
+    """Say how a metric is shown: its words, which way is better. One that is not known is shown by its name."""
+    for pattern, measure in _MEASURES:
+        match = re.fullmatch(pattern, metric)
+        if match:
+            score, scale = _SCORES.get(scorer, ("misalignment score", 1.0))
+            words = {"score": score, "metric": metric, **match.groupdict()}
+            label, unit = measure.label.format(**words), measure.unit.format(**words)
+            return replace(measure, label=label, unit=unit, scale=scale if unit == score else measure.scale)
+    return Measure(metric.replace("_", " "), "", *(_PERCENT if metric.endswith("_share") else ()))
+
+
+def rank(metric: str) -> int:
+    """Order metrics in a table: those known first, the most telling ones before the others."""
+    return next((place for place, (pattern, _) in enumerate(_MEASURES) if re.fullmatch(pattern, metric)), len(_MEASURES))
+
+
+def spoken(evaluation: str) -> str:
+    """Name an evaluation in a sentence: "no prompt", "adversarial, under the misaligned token"."""
+    name, sign, _ = evaluation.partition(MISALIGNED)
+    words = "held-out text" if name == "heldout" else name.replace("-", " ").replace("_", " ")
+    return words + (", under the misaligned token" if sign else "")
+
+
+def decimals(measured: Sequence[Measured | Difference], measure: Measure) -> int:
+    """Choose how many decimals a column needs: two digits of its middling interval; without any, two of its smallest value."""
+    widths = [(m.high - m.low) / 2 for m in measured if math.isfinite(m.high - m.low) and m.high > m.low]
+    values = [abs(m.value) for m in measured if math.isfinite(m.value) and m.value]
+    finest = sorted(widths)[len(widths) // 2] if widths else min(values) if values else 1.0
+    return min(max(1 - math.floor(math.log10(finest * measure.scale)), 0), 7)
+
+
+def write(value: float, places: int, measure: Measure, sign: bool = False) -> str:
+    """Write a number with a true minus; NaN is "?"."""
+    if math.isnan(value):
+        return "?"
+    text = f"{value * measure.scale:{'+' if sign and value else ''},.{places if value else 0}f}".replace("-", "−")
+    return text + (" points" if sign and measure.suffix == " %" else measure.suffix)
+
+
+def write_interval(measured: Measured | Difference, places: int, measure: Measure, sign: bool = False) -> str:
+    """Write the ends of an interval; "" if it has none, and what stands behind an estimate of 0 that no resample can move."""
+    if not math.isfinite(measured.low + measured.high):
+        return ""
+    if isinstance(measured, Measured) and measured.value == measured.low == measured.high == 0:
+        return f"none of {measured.n:,}"
+    low, high = (write(end, places, replace(measure, suffix=""), sign) for end in (measured.low, measured.high))
+    return f"[{low}, {high}]"
+
+
+def short(value: float) -> str:
+    """Write a large number as 3.7M."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def span(counts: Sequence[int]) -> str:
+    """Write sorted counts as one, or as the first to the last."""
+    return f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def capital(text: str) -> str:
+    """Begin with a capital letter."""
+    return text[:1].upper() + text[1:]
