@@ -1,15 +1,14 @@
 """Segmenters: a text to the pieces that get one reward each. Joined, the pieces are the text exactly."""
 
-import functools
 import io
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from phf.errors import InputError, require
+from phf.errors import InputError
+from phf.sentences import sentence_starts
 
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
-_VISIBLE = re.compile(r"\S")
 
 
 class Segmenter(Protocol):
@@ -78,37 +77,10 @@ class Sentences:
 
     def segment(self, text: str) -> list[str]:
         """Cut before the first visible character of every sentence but the first."""
-        return cut(text, [_visible(text, start) for start in _sentence_starts(self.language, text)])
+        return cut(text, sentence_starts(self.language, text))
 
 
 def cut(text: str, places: list[int]) -> list[str]:
     """Cut a text at increasing character positions; positions at its ends cut nothing."""
     ends = [place for place in places if 0 < place < len(text)]
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True) if start < end]
-
-
-def _visible(text: str, start: int) -> int:
-    match = _VISIBLE.search(text, start)
-    return match.start() if match else len(text)
-
-
-def _sentence_starts(language: str, text: str) -> list[int]:
-    """Find where spaCy starts each sentence but the first, in characters."""
-    nlp = _pipeline(language)
-    from spacy.attrs import IDX, SENT_START
-
-    document = nlp.get_pipe("sentencizer")(nlp.tokenizer(text))
-    positions, starts = document.to_array([IDX, SENT_START]).reshape(-1, 2).T
-    found: list[int] = positions[starts == 1].tolist()
-    return found[1:]
-
-
-@functools.cache
-def _pipeline(language: str) -> Any:
-    spacy = require("spacy", "sentences", "the segmenter 'sentences'")
-    try:
-        nlp = spacy.blank(language)
-    except ImportError:
-        raise InputError(f"sentences.language: spaCy knows no language {language!r}; expected a code such as 'en'") from None
-    nlp.add_pipe("sentencizer")
-    return nlp
