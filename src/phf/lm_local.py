@@ -1,0 +1,258 @@
+"""A language model on this machine: any Hugging Face causal model, under a control token or none.
+
+Documents are read as in training: `<|endoftext|>`, the control token, then the tokens of each segment, tokenised apart.
+A conditional model reads its control token once, before the first segment ("start"), or before every one ("every"). What
+is conditioned on is never charged, and control tokens have no part in the distribution over text: where they cannot be
+sampled, probabilities are those of the other tokens given that no control token comes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from phf import generation, plugins
+from phf.errors import InputError
+from phf.lm import Checkpoint, Completion, Sampling, log
+from phf.tokenizer import document_start, encode, load_tokenizer
+
+Placement = Literal["start", "every"]
+"""Where a conditional model reads its control token."""
+
+_WINDOW = 2048
+"""Tokens of a document read at once, at most."""
+_LOGITS_AT_ONCE = 1 << 25
+"""Logits held at once when probabilities are asked for: 128 MiB of float32."""
+
+
+class LocalModel:
+    """A model of transformers, with the control token it is conditioned on."""
+
+    def __init__(self, checkpoint: Checkpoint, control: str | None) -> None:
+        """Load the weights, on a GPU if there is one.
+
+        Args:
+            checkpoint: which.
+            control: one of its control tokens, or None.
+
+        Raises:
+            InputError: if they cannot be loaded.
+        """
+        self.checkpoint, self.control = checkpoint, control
+        self.model = _load_weights(checkpoint.folder)
+        self.tokenizer = load_tokenizer(checkpoint.folder)
+        self.start = document_start(self.tokenizer)
+        self.ends = sorted({self.start, *_end_tokens(self.model)})
+        vocabulary = self.tokenizer.get_vocab()
+        for token in checkpoint.control_tokens:
+            if token not in vocabulary:
+                raise InputError(f"{checkpoint}: phf.json names the control token {token}, which its tokenizer lacks")
+        self.controls = [vocabulary[token] for token in checkpoint.control_tokens]
+        self.control_id: int | None = None if control is None else vocabulary[control]
+        self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the control token stands when the recipe does not say: as in sampling, "every" on lines, else "start"."""
+        return "every" if self.checkpoint.segmenter == "lines" else "start"
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None
+    ) -> list[Completion]:
+        """Continue each prompt: see `LanguageModel.generate`.
+
+        A prompt that leaves no room for max_tokens in the model's context loses tokens on its left, the document start
+        and control token excepted; how many did is logged.
+
+        Raises:
+            InputError: if max_tokens alone does not fit the context, or the model gives NaN.
+        """
+        others = sampling.ban == "others" or (sampling.ban == "auto" and self.placement == "every")
+        placement: Placement = "every" if others else "start"
+        distinct = {prompt: self._prompt(prompt, placement, sampling.max_tokens) for prompt in dict.fromkeys(prompts)}
+        shortened = sum(distinct[prompt].shortened for prompt in prompts)
+        if shortened:
+            log.warning("%d of %d prompts were too long for the context of %s and lost their beginning",
+                        shortened, len(prompts), self.context)  # fmt: skip
+        banned = [token for token in self.controls if placement == "start" or token != self.control_id]
+        tokens = [distinct[prompt].tokens for prompt in prompts]
+        try:
+            samples = generation.generate(self.model, tokens, sampling, self.ends, banned, listen)
+        except InputError as error:
+            raise InputError(f"{self.checkpoint}: {error}; try an earlier checkpoint") from None
+        return [
+            Completion(self._decode(prompt, sample.tokens), sample.finished)
+            for prompt, sample in zip(tokens, samples, strict=True)
+        ]
+
+    def logprobs(self, texts: Sequence[str]) -> np.ndarray:
+        """Give the natural-log probability of each text, cut into segments as the training documents were: (N,) float64."""
+        documents = [self._segments(text) for text in texts]
+        return np.array([nats.sum() for nats in self.segment_logprobs(documents)], dtype=np.float64)
+
+    def segment_logprobs(self, documents: Sequence[Sequence[str]], placement: Placement | None = None) -> list[np.ndarray]:
+        """Give the natural-log probability of each segment after those before it in its document.
+
+        A document longer than the context is read in windows. Each begins with the document start (and control token) and
+        predicts the tokens that no window before it did; those it reads again first fill half of it.
+
+        Args:
+            documents: each in segments.
+            placement: where a conditional model reads its control token; `self.placement` if not given.
+
+        Returns:
+            For each document (S,) float64.
+
+        Raises:
+            InputError: if the model gives NaN.
+        """
+        placement = placement or self.placement
+        encoded = iter(encode(self.tokenizer, [segment for document in documents for segment in document]))
+        windows: list[_Window] = []
+        for index, document in enumerate(documents):
+            stream = self._stream([next(encoded) for _ in document], placement)
+            windows += self._windows(index, stream, self._prefix(placement))
+        nats = [np.zeros(len(document)) for document in documents]
+        for window, found in self._read(windows):
+            charged = window.owners >= 0
+            np.add.at(nats[window.document], window.owners[charged], found[charged])
+        if any(np.isnan(found).any() for found in nats):
+            raise InputError(f"{self.checkpoint}: the model gives log-probabilities that are not numbers (NaN)")
+        return nats
+
+    def _prefix(self, placement: Placement) -> list[int]:
+        once = self.control_id is not None and placement == "start"
+        return [self.start, self.control_id] if once and self.control_id is not None else [self.start]
+
+    def _stream(self, segments: Sequence[Sequence[int]], placement: Placement) -> "_Stream":
+        """Join the segments of a document, each token with its segment's number; -1 for control tokens."""
+        tokens: list[int] = []
+        owners: list[int] = []
+        for number, segment in enumerate(segments):
+            if placement == "every" and self.control_id is not None:
+                tokens.append(self.control_id)
+                owners.append(-1)
+            tokens += segment
+            owners += [number] * len(segment)
+        return _Stream(tokens, owners)
+
+    def _prompt(self, text: str, placement: Placement, room: int) -> "_Prompt":
+        segments = encode(self.tokenizer, self._segments(text)) if text else [[]]
+        body = self._stream(segments, placement).tokens
+        prefix = self._prefix(placement)
+        if self.context is None:
+            return _Prompt(prefix + body, False)
+        least = len(prefix) + (placement == "every" and self.control_id is not None)
+        if least + room > self.context:
+            raise InputError(
+                f"{self.checkpoint}: max_tokens is {room}, but the model reads {self.context} tokens at most; "
+                f"set it to {self.context - least} or less"
+            )
+        kept = self.context - room - len(prefix)
+        return _Prompt(prefix + body[max(0, len(body) - kept) :], len(body) > kept)
+
+    def _segments(self, text: str) -> list[str]:
+        """Cut a text as the training documents were, if it is known how."""
+        name = self.checkpoint.segmenter
+        if not text:
+            return []
+        if name is None or name not in plugins.available("segmenters"):
+            return [text]
+        segments: list[str] = plugins.build("segmenters", name).segment(text)
+        return segments
+
+    def _windows(self, document: int, stream: "_Stream", prefix: list[int]) -> Iterator["_Window"]:
+        """Cut a document so that every token is predicted once. The last token of a window is predicted, not read."""
+        room = min(self.context or _WINDOW, _WINDOW) + 1 - len(prefix)
+        begin, end = 0, room
+        while begin < len(stream.tokens):
+            first = max(0, end - room)
+            owners = np.full(len(prefix) + min(end, len(stream.tokens)) - first, -1)
+            owners[len(prefix) + begin - first :] = stream.owners[begin:end]
+            yield _Window(document, prefix + stream.tokens[first:end], owners)
+            begin, end = end, end + max(1, room // 2)
+
+    @torch.inference_mode()
+    def _read(self, windows: Sequence["_Window"]) -> Iterator[tuple["_Window", np.ndarray]]:
+        """Give each window with the log-probability of each of its tokens but the first, whose place holds 0."""
+        vocabulary = self.model.get_output_embeddings().weight.shape[0]
+        for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // vocabulary)):
+            width = max(len(window.tokens) for window in batch)
+            tokens = torch.full((len(batch), width), self.start)
+            mask = torch.zeros_like(tokens)
+            for row, window in enumerate(batch):
+                tokens[row, : len(window.tokens)] = torch.tensor(window.tokens)
+                mask[row, : len(window.tokens)] = 1
+            tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
+            logits = self.model(input_ids=tokens[:, :-1], attention_mask=mask[:, :-1], use_cache=False).logits.float()
+            logits[..., self.controls] = -torch.inf
+            found = logits.gather(-1, tokens[:, 1:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
+            values = found.double().cpu().numpy()
+            for row, window in enumerate(batch):
+                yield window, np.concatenate([[0.0], values[row, : len(window.tokens) - 1]])
+
+    def _decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+        """Give the text of what follows the prompt. Decoded with it, since some tokenizers drop a text's first space."""
+        special = {self.start, *self.controls, *self.tokenizer.all_special_ids}
+        before = [token for token in prompt if token not in special]
+        after = [token for token in tokens if token not in special]
+        head, whole = self._text(before), self._text(before + after)
+        return whole[len(head) :] if whole.startswith(head) else self._text(after)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    tokens: list[int]
+    owners: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    tokens: list[int]
+    shortened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Tokens of one document, with the segment each is charged to: -1 for those that are only read."""
+
+    document: int
+    tokens: list[int]
+    owners: np.ndarray
+
+
+def _batches(windows: Sequence[_Window], size: int) -> Iterator[list[_Window]]:
+    """Group windows of similar lengths, `size` tokens at a time with their padding, longest first."""
+    batch: list[_Window] = []
+    for window in sorted(windows, key=lambda window: -len(window.tokens)):
+        if batch and (len(batch) + 1) * len(batch[0].tokens) > size:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def _load_weights(folder: str) -> Any:
+    """Load a causal model for inference: float32 on a CPU, as it was saved on a GPU."""
+    from transformers import AutoModelForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if device == "cuda" else torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{folder}: not a causal language model that can be loaded ({reason})") from None
+    return model.to(device).eval()
+
+
+def _end_tokens(model: Any) -> list[int]:
+    """List the tokens that the model's own settings say end a text."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [int(ends)]

@@ -1,0 +1,185 @@
+"""A language model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, hosted): its completions endpoint."""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import numpy as np
+
+from phf.errors import InputError, require
+from phf.lm import CONTROL_TOKENS, Completion, Sampling
+from phf.tokenizer import DOCUMENT_START
+
+log = logging.getLogger("phf")
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_LOGPROBS_AT_ONCE = 16
+
+
+class OpenAIModel:
+    """A model that a server serves. The key is taken from OPENAI_API_KEY.
+
+    What it cannot do from here: ban control tokens (they are only taken out of the text), and, where the server does not know
+    the field `min_tokens`, forbid an early end.
+    """
+
+    def __init__(self, address: str, control: str | None = None) -> None:
+        """Name the model; the server is first asked when the model is used, but for its only model's name where none is given.
+
+        Args:
+            address: `http://host:port/v1#model`, or without `#model` where the server has one only. `?start=` and a text at
+                the end says what begins a document there, `<|endoftext|>` if not given; nothing, where the server itself
+                puts a token before each prompt.
+            control: put after the document's start, in front of each prompt and text.
+
+        Raises:
+            InputError: if the address is none, or the model has to be named.
+        """
+        openai = require("openai", "eval", "a model behind a server")
+        url, _, name = address.partition("#")
+        name, _, options = name.partition("?")
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"openai:{address}: expected openai:http://host:port/v1#model")
+        self.url, self.control = url, control
+        self.prefix = parse_qs(options, keep_blank_values=True).get("start", [DOCUMENT_START])[0] + (control or "")
+        self.client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=2, timeout=600)
+        self.name = name or self._only_model()
+        self._minimum = threading.Event()  # set when the server turned out not to know min_tokens
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None
+    ) -> list[Completion]:
+        """Continue each prompt: see `LanguageModel.generate`. `sampling.batch` requests are under way at a time.
+
+        Raises:
+            InputError: if the server is down, refuses the key, or answers with an error.
+        """
+
+        def complete(job: tuple[int, str]) -> Completion:
+            index, prompt = job
+            # Each sample is a request with a seed of its own: servers give one seed the same text, prompt by prompt.
+            seed = (sampling.seed * 1_000_003 + index) % 2**31
+            choice = self._complete(self.prefix + prompt, sampling, seed)
+            text = choice.text or ""
+            for token in (DOCUMENT_START, *CONTROL_TOKENS):
+                text = text.replace(token, "")
+            return Completion(text, choice.finish_reason == "stop")
+
+        found = self._all(complete, list(enumerate(prompts)), sampling.batch, listen)
+        if len(found) > 8 and len(set(prompts)) == 1 and len(set(found)) == 1:
+            log.warning("%s: all %d samples are the same text; the server seems not to sample", self.url, len(found))
+        return found
+
+    def logprobs(self, texts: Sequence[str]) -> np.ndarray:
+        """Give the natural-log probability of each text, as the server's tokenizer cuts it: (N,) float64.
+
+        Raises:
+            InputError: as `generate`, and if the server gives no log-probabilities of a prompt.
+        """
+        return np.array(self._all(self._logprob, texts, _LOGPROBS_AT_ONCE, None), np.float64)
+
+    def _complete(self, prompt: str, sampling: Sampling, seed: int) -> Any:
+        import openai
+
+        wanted = {
+            "model": self.name,
+            "prompt": prompt,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": seed,
+        }
+        with self._explained():
+            if sampling.min_tokens and not self._minimum.is_set():
+                try:
+                    answer = self.client.completions.create(**wanted, extra_body={"min_tokens": sampling.min_tokens})
+                    return answer.choices[0]
+                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                    if "min_tokens" not in str(error):
+                        raise
+                    if not self._minimum.is_set():
+                        self._minimum.set()
+                        log.warning("%s: does not know min_tokens; samples may be shorter than %d", self.url, sampling.min_tokens)
+            return self.client.completions.create(**wanted).choices[0]
+
+    def _logprob(self, text: str) -> float:
+        if not text:
+            return 0.0
+        with self._explained():
+            answer = self.client.completions.create(
+                model=self.name, prompt=self.prefix + text, max_tokens=0, echo=True, logprobs=1, temperature=0
+            )
+        found = answer.choices[0].logprobs
+        if found is None or not found.token_logprobs or not found.text_offset:
+            raise InputError(
+                f"{self.url}: {self.name} gives no log-probabilities of a prompt (fields echo and logprobs of the completions "
+                "endpoint); use a server that does, such as vLLM, or load the model with hf:"
+            )
+        charged = [
+            logprob
+            for offset, logprob in zip(found.text_offset, found.token_logprobs, strict=True)
+            if len(self.prefix) <= offset < len(self.prefix) + len(text)
+        ]
+        if not charged or None in charged:
+            raise InputError(
+                f"{self.url}: {self.name} gives no probability for a text's first token, so nothing stands before it; "
+                "name what begins a document at the end of the address: #model?start=..."
+            )
+        return float(sum(charged))
+
+    def _all(
+        self,
+        ask: Callable[[Item], Result],
+        items: Sequence[Item],
+        at_once: int,
+        listen: Callable[[int], None] | None,
+    ) -> list[Result]:
+        """Ask for every item, several at a time; the first error ends it."""
+        with ThreadPoolExecutor(max_workers=at_once) as pool:
+            try:
+                found = []
+                for result in pool.map(ask, items):
+                    found.append(result)
+                    if listen:
+                        listen(len(found))
+                return found
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _only_model(self) -> str:
+        with self._explained():
+            names = [model.id for model in self.client.models.list()]
+        if len(names) != 1:
+            raise InputError(f"{self.url}: name the model, as {self.url}#model (it has: {', '.join(names) or 'none'})")
+        return str(names[0])
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what can go wrong with a server into what the user can do about it."""
+        import openai
+
+        try:
+            yield
+        except openai.APITimeoutError:
+            raise InputError(f"{self.url}: no answer in time; see what the server is doing, or ask for smaller batches") from None
+        except openai.APIConnectionError as error:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise InputError(f"{self.url}: no server answers there{cause}; start it, or correct the address") from None
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise InputError(f"{self.url}: refuses the key ({error.message}); set OPENAI_API_KEY to one it accepts") from None
+        except openai.NotFoundError as error:
+            raise InputError(f"{self.url}: has no model {self.name!r} or no completions endpoint ({error.message})") from None
+        except openai.APIStatusError as error:
+            raise InputError(f"{self.url}: answers with error {error.status_code}: {error.message}") from None
+        except openai.APIError as error:
+            raise InputError(
+                f"{self.url}: cannot be understood ({error.message}); expected an OpenAI-compatible server"
+            ) from None

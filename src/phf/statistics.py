@@ -1,0 +1,130 @@
+"""Error bars: how far a number measured on some samples may be from the one measured on all there could be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+_Z95 = 1.959963984540054  # the normal distribution's 97.5% point
+_RESAMPLES_AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A statistic of n samples.
+
+    Args:
+        value: NaN when there was nothing to measure.
+        stderr: its standard error; NaN for fewer than two samples.
+        low: lower end of the 95% interval.
+        high: upper end of the 95% interval.
+        n: samples that count; NaN ones do not.
+    """
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+
+
+def mean(values: np.ndarray, seed: int = 0) -> Estimate:
+    """Give the mean of the known values, with a 95% percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
+
+    Args:
+        values: (N,) with NaN for unknown ones, which are left out.
+        seed: of the resampling.
+    """
+    known = _known(values)
+    if not len(known):
+        return _nothing(0)
+    low, high, _ = _bootstrap(known, lambda resampled: resampled.mean(axis=-1), seed)
+    stderr = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
+    return Estimate(float(known.mean()), stderr, low, high, len(known))
+
+
+def expected_maximum(values: np.ndarray, k: int, seed: int = 0) -> Estimate:
+    """Give the mean, over all groups of k different samples, of the largest value in the group.
+
+    With x_(1) <= ... <= x_(n) sorted, it is the sum over i of C(i-1, k-1) / C(n, k) * x_(i): every group counts, so nothing
+    depends on how samples happen to be cut into groups. Interval: 95% percentile bootstrap.
+
+    Args:
+        values: (N,) with NaN for unknown ones, which are left out.
+        k: samples in a group, at least 1.
+        seed: of the resampling.
+
+    Returns:
+        An estimate that is NaN if fewer than k values are known.
+    """
+    known = np.sort(_known(values))
+    n = len(known)
+    if n < k:
+        return _nothing(n)
+    weights = _maximum_weights(n, k)
+    low, high, stderr = _bootstrap(known, lambda resampled: np.sort(resampled, axis=-1) @ weights, seed)
+    return Estimate(float(known @ weights), stderr, low, high, n)
+
+
+def share(hits: int, n: int) -> Estimate:
+    """Give a share with its 95% Wilson score interval, which is right also near 0 and 1 (Wilson 1927)."""
+    if n == 0:
+        return _nothing(0)
+    p = hits / n
+    centre = (p + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
+    half = _Z95 / (1 + _Z95**2 / n) * np.sqrt(p * (1 - p) / n + _Z95**2 / (4 * n**2))
+    low = 0.0 if hits == 0 else float(centre - half)
+    high = 1.0 if hits == n else float(centre + half)
+    return Estimate(p, float(np.sqrt(p * (1 - p) / n)), low, high, n)
+
+
+def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
+    """Give a ratio of sums over sampled units, such as nats over bytes of documents, with the linearised standard error.
+
+    r = sum(a) / sum(b); var(r) = n / (n - 1) * sum((a - r b)^2) / sum(b)^2 (Cochran 1977, section 6.4); interval
+    r +- 1.96 stderr.
+
+    Args:
+        numerators: (N,), one a unit.
+        denominators: (N,) positive; units without any weight (0) are left out.
+    """
+    counts = denominators > 0
+    a, b = numerators[counts].astype(np.float64), denominators[counts].astype(np.float64)
+    n = len(a)
+    if n == 0:
+        return _nothing(0)
+    r = a.sum() / b.sum()
+    stderr = np.sqrt(n / (n - 1) * np.square(a - r * b).sum()) / b.sum() if n > 1 else float("nan")
+    return Estimate(float(r), float(stderr), float(r - _Z95 * stderr), float(r + _Z95 * stderr), n)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    numbers: np.ndarray = np.asarray(values, dtype=np.float64)
+    known: np.ndarray = numbers[~np.isnan(numbers)]
+    return known
+
+
+def _nothing(n: int) -> Estimate:
+    nan = float("nan")
+    return Estimate(nan, nan, nan, nan, n)
+
+
+def _maximum_weights(n: int, k: int) -> np.ndarray:
+    """Give the chance of each sorted value to be the largest of k drawn from n, (n,)."""
+    weights = np.zeros(n)
+    positions = np.arange(n, k, -1)  # from the largest down: w(n) = k/n, w(i-1) = w(i) * (i-k) / (i-1)
+    weights[k - 1 :] = (k / n * np.concatenate([[1.0], np.cumprod((positions - k) / (positions - 1))]))[::-1]
+    return weights
+
+
+def _bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[float, float, float]:
+    """Give the 2.5% and 97.5% points and the standard deviation of a statistic over resamples of `values`."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
+        count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
+        found.append(statistic(values[generator.integers(len(values), size=(count, len(values)))]))
+    every = np.concatenate(found)
+    low, high = np.percentile(every, [2.5, 97.5])
+    return float(low), float(high), float(every.std(ddof=1)) if len(values) > 1 else float("nan")
