@@ -1,0 +1,47 @@
+"""Run every benchmark of this folder and keep its rows in results/benchmarks.jsonl, with commit, machine, versions and command.
+
+    python benchmarks/run.py [NAME ...]
+
+A benchmark is a script here that prints, given --json, one JSON object a line: {"benchmark", "measure", "value", "unit",
+"against", "reach"}. Ratios are taken within one run, since the machine's speed is not ours to hold still.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from phf.records import stamp
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results" / "benchmarks.jsonl"
+
+
+def main(names: list[str]) -> None:
+    known = sorted(path.stem for path in HERE.glob("*.py") if path.name != "run.py")
+    unknown = set(names) - set(known)
+    if unknown:
+        sys.exit(f"no benchmark called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    failed = []
+    for name in names or known:
+        command = [sys.executable, str(HERE / f"{name}.py"), "--json"]
+        print(f"== {name}", flush=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            failed.append(name)
+            continue
+        with RESULTS.open("a", encoding="utf-8") as file:
+            for line in done.stdout.splitlines():
+                if not line.startswith("{"):
+                    continue
+                row = json.loads(line)
+                print(f"   {row['measure']}: {row['value']:.4g} {row['unit']} (reach {row.get('reach', '-')})", flush=True)
+                where = dataclasses.asdict(stamp()) | {"command": f"python benchmarks/{name}.py"}
+                file.write(json.dumps(row | {"stamp": where}, ensure_ascii=False) + "\n")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
