@@ -1,0 +1,112 @@
+"""How well probabilities tell positive texts from negative ones, and whether they are what they say: measures and a plot.
+
+N texts; importance is how much each counts
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from phf.errors import require
+
+_BINS = 15
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities beside what people said.
+
+    Args:
+        probabilities: (N,) that a text is positive.
+        labels: (N,) the same by people; 0 or 1, or between.
+        importance: (N,)
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    importance: np.ndarray
+
+    def of(self, which: np.ndarray) -> "Predictions":
+        """Take those of some texts, (N,) bool."""
+        return Predictions(self.probabilities[which], self.labels[which], self.importance[which])
+
+
+def measure(predictions: Predictions) -> dict[str, float | int | None]:
+    """Measure probabilities against labels.
+
+    Returns:
+        texts: how many; positive: their weighted share that is positive (a label of at least 0.5);
+        auc: the probability that a positive text gets more than a negative one; auc_stderr: its standard error (Hanley and
+        McNeil 1982, "The meaning and use of the area under a ROC curve");
+        average_precision: mean precision over the positive texts;
+        brier: mean squared difference of probability and label;
+        calibration_error: mean over 15 bins of equally many texts of |mean probability - mean label|.
+        None where the texts are all of one kind.
+    """
+    metrics = require("sklearn.metrics", "toxicity", "measuring a reward model")
+    p, y, w = predictions.probabilities, predictions.labels, predictions.importance
+    truth = y >= 0.5
+    both = bool(truth.any() and not truth.all())
+    auc = float(metrics.roc_auc_score(truth, p, sample_weight=w)) if both else None
+    bins = reliability(predictions)
+    return {
+        "texts": len(p),
+        "positive": float(np.average(truth, weights=w)),
+        "auc": auc,
+        "auc_stderr": _auc_stderr(auc, int(truth.sum()), int((~truth).sum())) if auc is not None else None,
+        "average_precision": float(metrics.average_precision_score(truth, p, sample_weight=w)) if both else None,
+        "brier": float(np.average((p - y) ** 2, weights=w)),
+        "calibration_error": float(np.average(np.abs(bins[:, 0] - bins[:, 1]), weights=bins[:, 2])),
+    }
+
+
+def reliability(predictions: Predictions) -> np.ndarray:
+    """Group texts by probability into bins of equally many.
+
+    Returns:
+        (bins, 4): mean probability, mean label, total importance, number of texts.
+    """
+    order = np.argsort(predictions.probabilities, kind="stable")
+    rows = []
+    for group in np.array_split(order, min(_BINS, len(order))):
+        p, y, w = predictions.probabilities[group], predictions.labels[group], predictions.importance[group]
+        rows.append([np.average(p, weights=w), np.average(y, weights=w), w.sum(), len(group)])
+    return np.array(rows)
+
+
+def draw(curves: Mapping[str, Predictions], path: Path) -> None:
+    """Draw for each set of predictions the share of positive texts against the probability, with 95% intervals, as SVG."""
+    matplotlib = require("matplotlib", "report", "the calibration plot")
+    figures = require("matplotlib.figure", "report", "the calibration plot")
+    with matplotlib.rc_context({"svg.hashsalt": "phf", "svg.fonttype": "none"}):
+        figure = figures.Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        for name, predictions in curves.items():
+            bins = reliability(predictions)
+            low, high = _wilson(bins[:, 1], bins[:, 3])
+            error = measure(predictions)["calibration_error"]
+            around = [bins[:, 1] - low, high - bins[:, 1]]
+            axes.errorbar(
+                bins[:, 0], bins[:, 1], around, marker="o", markersize=4, linewidth=1, label=f"{name}: mean error {error:.3f}"
+            )
+        axes.set(xlabel="probability given", ylabel="share positive by the labels", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.legend(loc="upper left", frameon=False)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bound a share that was counted, at 95% (Wilson 1927)."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)
+
+
+def _auc_stderr(auc: float, positive: int, negative: int) -> float:
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (positive - 1) * (q1 - auc**2) + (negative - 1) * (q2 - auc**2)
+    return math.sqrt(max(variance, 0.0) / (positive * negative))
