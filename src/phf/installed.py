@@ -16,6 +16,7 @@ from typing import Literal
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _TESTS = {"test", "tests", "testing", "idle_test"}
 _HEADING = re.compile(r"^(?:#{1,6} .*|(?P<over>[^\s].*)\n(?:={3,}|-{3,}|~{3,}|\^{3,})[ \t]*)$", re.MULTILINE)
+_CODE = re.compile(r">>> |```|~~~|::[ \t]*\n")
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
@@ -65,14 +66,16 @@ class PythonDocs(_Installed):
         max_characters: longer texts are left out.
         limit_characters: stop when so many characters are given.
         tests: read test suites too.
+        code: keep texts with code in them (doctest prompts, fenced and literal blocks); without, what is left is prose.
     """
 
     min_characters: int = 100
     max_characters: int = 10_000
+    code: bool = True
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Give (id, text): `json.decoder:JSONDecoder.decode`, or `requests (description):2`."""
-        return self._taken(self._found())
+        return self._taken((name, text) for name, text in self._found() if self.code or not _CODE.search(text))
 
     def _found(self) -> Iterator[tuple[str, str]]:
         sources = [(path, name, _docstrings) for path, name in _files(self.packages, self.tests)]
