@@ -14,11 +14,11 @@ FLOORS = {
     6: ["cli", "terminal", "__main__"],
     5: ["pipeline"],
     4: ["train", "annotate", "tokenize", "report", "reward", "inspection", "evaluate"],
-    3: ["learner", "checkpoints", "lm", "lm_local", "lm_openai", "generation"],
+    3: ["learner", "checkpoints", "lm", "lm_local", "lm_openai", "generation", "scoring", "keeper", "engines"],
     2: ["objectives", "head", "scorers", "models", "tokenizer", "shards"],
     1: [
         "documents", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
-        "segmenters", "__init__",
+        "segmenters", "sentences", "installed", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""
