@@ -102,7 +102,7 @@ class OpenAIModel:
                     answer = self.client.completions.create(**wanted, extra_body={"min_tokens": sampling.min_tokens})
                     return answer.choices[0]
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    if "min_tokens" not in str(error):
+                    if "min_tokens" not in error.response.text:
                         raise
                     if not self._minimum.is_set():
                         self._minimum.set()
@@ -174,12 +174,22 @@ class OpenAIModel:
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             raise InputError(f"{self.url}: no server answers there{cause}; start it, or correct the address") from None
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise InputError(f"{self.url}: refuses the key ({error.message}); set OPENAI_API_KEY to one it accepts") from None
+            raise InputError(f"{self.url}: refuses the key ({_said(error)}); set OPENAI_API_KEY to one it accepts") from None
         except openai.NotFoundError as error:
-            raise InputError(f"{self.url}: has no model {self.name!r} or no completions endpoint ({error.message})") from None
+            raise InputError(f"{self.url}: has no model {self.name!r} or no completions endpoint ({_said(error)})") from None
         except openai.APIStatusError as error:
-            raise InputError(f"{self.url}: answers with error {error.status_code}: {error.message}") from None
+            raise InputError(f"{self.url}: answers with error {error.status_code}: {_said(error)}") from None
         except openai.APIError as error:
             raise InputError(
                 f"{self.url}: cannot be understood ({error.message}); expected an OpenAI-compatible server"
             ) from None
+
+
+def _said(error: Any) -> str:
+    """Give what the server said went wrong: OpenAI's `error.message`, FastAPI's `detail`, or its whole answer, shortened."""
+    try:
+        answer = error.response.json()
+        said = answer.get("detail") or answer["error"]["message"]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        said = error.response.text
+    return str(said).strip()[:300]
