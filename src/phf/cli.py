@@ -162,13 +162,8 @@ def train(
     if (objective is None) == (run_name is None):
         raise InputError("give either --objective, by name, or --run, a run of the recipe")
     name = run_name or (out.name if out else str(objective))
-    # `--objective NAME` is a run called like the folder, whose fields may be given as runs.NAME.field=value.
-    first = [] if objective is None else [f"runs.{name}.objective.name={objective}"]
-    fields = [
-        re.sub(rf"^runs\.({re.escape(name)}|{objective})\.(?!objective|train)", f"runs.{name}.objective.", change)
-        for change in changes or []
-    ]
-    made = _recipe(recipe, [*first, *fields])
+    first = [] if objective is None else [f"runs.{name}.name={objective}"]
+    made = _recipe(recipe, [*first, *(changes or [])])
     if name not in made.runs:
         raise InputError(f"--run {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
     folder = out or Path("runs") / name
@@ -297,19 +292,38 @@ def inspect(
 
 @reward_app.command("train")
 def reward_train(
-    labels: Annotated[Path, typer.Argument(help="Parquet, CSV or JSONL of texts with labels.")],
+    labels: Annotated[Path, typer.Argument(help="Parquet, CSV, TSV or JSONL of labelled texts.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; `phf annotate --scorer FOLDER` loads it.")] = Path(
         "reward"
     ),
     text: Annotated[str, typer.Option(help="Column of texts.")] = "text",
-    label: Annotated[str, typer.Option(help="Column of labels: 1 (or true) is undesirable.")] = "label",
+    label: Annotated[str, typer.Option(help="Column of labels; 1 (or true) is undesirable.")] = "toxic",
+    source: Annotated[str | None, typer.Option(help="Column that says where a text is from.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column that says train or test.")] = None,
     base: Annotated[str | None, typer.Option(help="Finetune this Hugging Face model instead of a linear one.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
     quiet: Quiet = False,
 ) -> None:
     """Train a reward model from human labels.
 
-    phf reward train labels.parquet --text text --label toxic --out work/reward
+        phf reward train labels.parquet --text text --label toxic --out work/reward
+
+    Writes a folder with the model, metrics.json and calibration.svg. A text's reward is -P(undesirable).
     """
+    from phf import terminal
+    from phf.reward import train as train_reward
+
+    with terminal.progress(quiet) as progress:
+        found = train_reward(
+            labels, out, text=text, label=label, source=source, split=split, base=base, folds=folds, progress=progress
+        )
+    for how, sources in found["measured"].items():
+        columns = list(dict.fromkeys(name for numbers in sources.values() for name in numbers))
+        rows = [[name, *(_number(numbers.get(column)) for column in columns)] for name, numbers in sources.items()]
+        terminal.table(f"Measured on {how}", ["source", *columns], rows)
+    for side, words in found.get("words", {}).items():
+        _say(f"{side}: {', '.join(word for word, _ in words[:20])}")
+    _done(f"{out}", False, f"phf annotate CORPUS --scorer {out}")
 
 
 @app.command("list", rich_help_panel=PIECES)
@@ -383,6 +397,10 @@ def _scorer(name: str | None) -> Any:
     if name is None or not Path(name).is_dir():
         return name
     return {"name": "classifier", "model": name} if (Path(name) / "config.json").exists() else {"name": "toxicity", "path": name}
+
+
+def _number(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _done(what: str, already: bool, next_step: str) -> None:

@@ -60,6 +60,9 @@ class Component(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+_COMPONENT = "component"  # marks, in a schema on its way, where a component of a kind may stand
+
+
 def _of(kind: str) -> Any:
     """Make the type of a component of one kind, whose name and fields are checked as soon as the recipe is read."""
 
@@ -67,7 +70,7 @@ def _of(kind: str) -> Any:
         plugins.check_fields(plugins.find(kind, component.name), component.fields, component.name)
         return component
 
-    return Annotated[Component, AfterValidator(check), WithJsonSchema({"$ref": f"#/$defs/{kind}"})]
+    return Annotated[Component, AfterValidator(check), WithJsonSchema({_COMPONENT: kind})]
 
 
 def build(kind: str, component: Component) -> Any:
@@ -150,7 +153,7 @@ class Train(Strict):
     schedule: Literal["linear", "cosine", "constant", "wsd"] = "linear"
     warmup: float = Field(default=0.01, ge=0, le=1)
     """Share of the steps over which the learning rate rises."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), strict=False)
     weight_decay: float = Field(default=0.1, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
@@ -170,6 +173,11 @@ class Train(Strict):
     """Besides metrics.jsonl, which is always written."""
 
 
+def _long_form(run: Any) -> Any:
+    """Read `mle` and `{name: rwr, beta: 1}` as a run with that objective."""
+    return {"objective": run} if isinstance(run, str) or (isinstance(run, dict) and "name" in run) else run
+
+
 class Run(Strict):
     """One model to train: an objective, and what differs from the recipe's `train` for it."""
 
@@ -179,7 +187,7 @@ class Run(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_objective(cls, value: Any) -> Any:
-        return {"objective": value} if isinstance(value, str) or (isinstance(value, dict) and "name" in value) else value
+        return _long_form(value)
 
 
 class Evaluate(Strict):
@@ -253,6 +261,8 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         InputError: for a missing file, invalid YAML (with its line), or an invalid key or value (with its path).
     """
     fields = read_yaml(path) if path else {}
+    if isinstance(fields.get("runs"), dict):
+        fields["runs"] = {name: _long_form(run) for name, run in fields["runs"].items()}
     for override in overrides:
         _apply(fields, override)
     return check(Recipe, fields, "")
@@ -297,7 +307,7 @@ def read_dumped(model: type[Model], path: Path) -> Model:
 
 def schema() -> dict[str, Any]:
     """Give the JSON Schema of a recipe, with the fields of every installed component, for editors."""
-    whole = Recipe.model_json_schema()
+    whole = _with_references(Recipe.model_json_schema())
     definitions = whole.setdefault("$defs", {})
     for kind in plugins.GROUPS:
         choices: list[dict[str, Any]] = [{"enum": list(plugins.available(kind))}]
@@ -308,6 +318,15 @@ def schema() -> dict[str, Any]:
             choices.append({**fields, "properties": properties, "required": ["name", *fields.get("required", [])], "title": name})
         definitions[kind] = {"anyOf": choices}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "phf recipe", **whole}
+
+
+def _with_references(value: Any) -> Any:
+    if isinstance(value, dict):
+        if _COMPONENT in value:
+            rest = {key: inner for key, inner in value.items() if key != _COMPONENT}
+            return {"$ref": f"#/$defs/{value[_COMPONENT]}"} | rest
+        return {key: _with_references(inner) for key, inner in value.items()}
+    return [_with_references(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _Loader(yaml.SafeLoader):
@@ -354,7 +373,8 @@ def _apply(fields: dict[str, Any], override: str) -> None:
     key, sign, value = override.partition("=")
     if not sign or not key:
         raise InputError(f"{override!r}: expected key.sub=value, such as train.tokens=10M")
-    *path, last = key.split(".")
+    # In a run, whatever is not its objective or its training is a field of its objective.
+    *path, last = re.sub(r"^runs\.([^.]+)\.(?!(objective|train)\b)", r"runs.\1.objective.", key).split(".")
     for depth, part in enumerate(path):
         inner = fields.get(part)
         if isinstance(inner, str) and "name" not in path:
