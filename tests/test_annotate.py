@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import toy_scorers
 
+import toy_scorers
 from phf import config
 from phf.annotate import annotate
 from phf.documents import read_annotated
@@ -179,7 +179,7 @@ def test_a_slow_scorer_is_not_taken_for_bad_documents(tmp_path):
 
 def test_a_scorer_or_segmenter_that_cannot_work_stops_at_once(tmp_path):
     corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
-    with pytest.raises(InputError, match="document 'd0'.*Lossy do not join"):
+    with pytest.raises(InputError, match=r"document 'd0'.*Lossy do not join"):
         annotate(corpus, options(segmenter="toy-lossy"), tmp_path / "out")
     with pytest.raises(InputError, match="spaCy has no language 'xx-no'"):
         annotate(corpus, options(segmenter={"name": "sentences", "language": "xx-no"}), tmp_path / "out2")
@@ -223,12 +223,13 @@ def test_rows_that_cannot_be_used_are_listed_and_empty_ones_counted(tmp_path):
     assert summary.documents == 31
     reasons = {each["id"]: each["reason"] for each in quarantine(tmp_path / "out")}
     assert len(reasons) == summary.failed == 10
-    assert reasons["null"] == "'text' is null, expected a string"
-    assert reasons["number"] == "'text' is a int, expected a string"
+    assert reasons["null"] == f"'text' is null, expected a string ({path}, line 5)"
+    assert reasons["number"] == f"'text' is of type int, expected a string ({path}, line 6)"
     assert "lone surrogate" in reasons["surrogate"]
     assert "U+D800" in reasons["surrogate"]
     assert "lone surrogate" in reasons["bad?id"]
-    assert reasons["no text"] == "'text' is missing, expected a string"
+    assert reasons["no text"] == f"'text' is missing, expected a string ({path}, line 10)"
+    assert reasons[f"{path}, line 11"] == "'id' is of type dict, expected a string or an integer"
     assert "not UTF-8: byte 0xe9" in reasons[f"{path}, line 14"]
     assert "not JSON" in reasons[f"{path}, line 15"]
     texts = {document.id: document.text for document in read_annotated(tmp_path / "out")}
@@ -314,7 +315,7 @@ def resume_after_kills(tmp_path, kills, seed):
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
-    killed, finished = resume_after_kills(tmp_path, kills=1, seed=1)
+    _, finished = resume_after_kills(tmp_path, kills=1, seed=1)
     assert finished == 1
 
 

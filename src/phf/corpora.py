@@ -297,13 +297,18 @@ def _row(where: str, row: Mapping[str, Any], corpus: config.Corpus) -> Row:
     text = row.get(column)
     if isinstance(text, list) and all(isinstance(piece, str) for piece in text):
         text = "".join(text)
-    name = row.get(corpus.id_column) if corpus.id_column else None
+    found = row.get(corpus.id_column) if corpus.id_column else None
+    name = str(found) if isinstance(found, (str, int)) else None
+    if found is not None and name is None:
+        return Row(where, None, f"{corpus.id_column!r} is {_kind(found)}, expected a string or an integer")
     if not isinstance(text, str):
-        what = "missing" if column not in row else "null" if text is None else f"a {type(text).__name__}"
-        return Row(where, None, f"{corpus.text_column!r} is {what}, expected a string")
-    if name is not None and not isinstance(name, (str, int)):
-        return Row(where, None, f"{corpus.id_column!r} is a {type(name).__name__}, expected a string or an integer")
-    return Row(content_id(text) if name is None else str(name), text)
+        what = "missing" if column not in row else _kind(text)
+        return Row(name or where, None, f"{corpus.text_column!r} is {what}, expected a string ({where})")
+    return Row(content_id(text) if name is None else name, text)
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"of type {type(value).__name__}"
 
 
 def _text_column(names: list[str], corpus: config.Corpus, where: str) -> str:
