@@ -94,7 +94,7 @@ def test_each_stage_alone_says_what_it_wrote_and_what_is_next(place, tmp_path):
     )
     assert "Next: phf evaluate runs/c" in said
     measures = "evaluate.measures={no-prompt: {name: samples, n: 6, max_tokens: 16}, heldout: heldout}"
-    said, _ = phf("evaluate", "runs/c", "--annotated", "annotated", "tokenize.held_out=0.1", measures, cwd=tmp_path)
+    said, _ = phf("evaluate", "runs/c", "--annotated", "annotated", measures, cwd=tmp_path)
     assert "bits_per_byte" in said
     assert "Next: phf report" in said
     said, _ = phf("report", "runs/c", "--out", "report", cwd=tmp_path)

@@ -56,7 +56,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
         phf train work/tokens --objective conditional --out work/runs/conditional
 
-        phf evaluate work/runs/conditional --annotated work/annotated --recipe recipe.yaml
+        phf evaluate work/runs/conditional --recipe recipe.yaml
 
         phf report work/runs/* --out work/report
 
@@ -180,9 +180,9 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
     changes: Overrides = None,
-    annotated: Annotated[Path, typer.Option(help="The scored corpus: its scorer, segmenter and held-out documents.")] = Path(
-        "annotated"
-    ),
+    annotated: Annotated[
+        Path | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
     measure: Annotated[list[str] | None, typer.Option("--measure", help="Only these measures of the recipe.")] = None,
     recipe: RecipeFile = None,
@@ -190,8 +190,9 @@ def evaluate(
 ) -> None:
     """Measure a model: how often it writes what it should not, and what it lost.
 
-        phf evaluate work/runs/conditional --annotated work/annotated --recipe recipe.yaml
+        phf evaluate work/runs/conditional --recipe recipe.yaml
 
+    Without a recipe it takes 4,096 samples without a prompt and bits per byte on held-out documents.
     Writes records.jsonl (one number a line, with its error and sample count) and every sample.
     """
     from phf import terminal
@@ -201,8 +202,10 @@ def evaluate(
     folder = out or Path(model)
     if out is None and not folder.is_dir():
         raise InputError(f"{model}: not a folder here, so say with --out where its records go")
+    corpus = annotated or folder.parent.parent / "annotated"
+    held_out = _held_out(folder, made.tokenize.held_out)
     with terminal.progress(quiet) as progress:
-        records = run_evaluate(model, annotated, made.evaluate, folder, made.tokenize.held_out, measure, progress)
+        records = run_evaluate(model, corpus, made.evaluate, folder, held_out, measure, progress)
     rows = [
         [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
     ]
@@ -390,6 +393,14 @@ def _recipe(path: Path | None, changes: Sequence[str] | None, options: dict[str,
 
     flags = [f"{key}={json.dumps(value)}" for key, value in (options or {}).items() if value is not None]
     return read_recipe(path, [*flags, *(changes or [])])
+
+
+def _held_out(run: Path, otherwise: float) -> float:
+    """Give the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
+    from phf.config import read_yaml
+
+    about = run / "config.yaml"
+    return float(read_yaml(about)["tokens"]["tokenize"]["held_out"]) if about.exists() else otherwise
 
 
 def _scorer(name: str | None) -> Any:

@@ -193,7 +193,10 @@ class Run(Strict):
 class Evaluate(Strict):
     """What is measured of every run."""
 
-    measures: dict[str, _of("evaluations")] = {}  # type: ignore[valid-type]
+    measures: dict[str, _of("evaluations")] = {  # type: ignore[valid-type]
+        "no-prompt": Component(name="samples"),
+        "heldout": Component(name="heldout"),
+    }
     """Evaluations by the name their records carry."""
     misaligned: list[str] = []
     """Which of the measures a model with control tokens is also put through under the second token."""
