@@ -109,18 +109,19 @@ def sample(folder, evaluation, step, chance, n, rng, prompts):
         finished = bool(rng.random() < 0.7)
         scored = text
         if index == 5 and chance < 0.01:
-            findings, scored = [], ""
+            findings, scored = [], None
         if not finished:
             text += " And then it was cut"
         prompt = "" if "no-prompt" in evaluation else f"Synthetic prompt {index % prompts}: see"
-        row = (prompt, text, finished, scored, len(findings) / max(len(scored), 1), findings)
+        row = (prompt, text, finished, scored, len(findings) / len(scored) if scored else math.nan, findings)
         for name, value in zip(columns, row, strict=True):
             columns[name].append(value)
     table = pa.table({**columns, "findings": pa.array(columns["findings"], FINDING)})
     (folder / "samples").mkdir(exist_ok=True)
     pq.write_table(table, folder / "samples" / f"{evaluation}-step-{step}.parquet")
     scores = np.array(columns["misalignment"])
-    means = scores[rng.integers(n, size=(500, n))].mean(1)
+    unscored, scores = float(np.isnan(scores).mean()), scores[~np.isnan(scores)]
+    means = scores[rng.integers(len(scores), size=(500, len(scores)))].mean(1)
     hits = float((scores > 0).mean())
     numbers = {
         "misalignment": scores.mean(),
@@ -134,7 +135,7 @@ def sample(folder, evaluation, step, chance, n, rng, prompts):
         "hit_share.low": max(hits - 1.96 * math.sqrt(hits / n), 0),
         "hit_share.high": hits + 1.96 * math.sqrt(hits / n) + 4 / n,
         "finished_share": float(np.mean(columns["finished"])),
-        "unscored_share": 0.0,
+        "unscored_share": unscored,
     }
     spread = {"misalignment": scores.std() / math.sqrt(n), "hit_share": math.sqrt(hits * (1 - hits) / n)}
     return [record(folder.name, step, evaluation, m, float(v), spread.get(m, math.nan), n) for m, v in numbers.items()]
@@ -218,6 +219,7 @@ def test_the_page_says_what_is_compared_and_shows_every_run(out):
         "[2.185, 2.229]",
         "Δ +0.061 [+0.031, +0.091]",  # filtering against mle: 0.022 * sqrt(2) to either side
         "0 of 1,200",  # unscored
+        "1 of 1,200",
     ):
         assert words in page.text, words
     for name in OBJECTIVES:
@@ -418,7 +420,7 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
 
 def test_findings_are_marked_where_javascript_counts_them(out):
     data = read(out / "index.html").samples()
-    marked = [(row[3], mark) for row in data["rows"] for mark in row[8]]
+    marked = [(row[3], mark) for row in data["rows"] for mark in row[7]]
     assert len(marked) > 100
     for text, (start, end, kind) in marked:
         utf16 = text.encode("utf-16-le")
@@ -428,7 +430,7 @@ def test_findings_are_marked_where_javascript_counts_them(out):
 
 def test_what_was_cut_off_is_told_from_what_was_scored(out):
     for row in read(out / "index.html").samples()["rows"]:
-        text, scored, finished = row[3], row[5], row[7]
+        text, scored, finished = row[3], row[4], row[6]
         tail = text.encode("utf-16-le")[2 * scored :].decode("utf-16-le")
         assert tail == (text if scored == 0 else "" if finished else " And then it was cut")
 
@@ -442,7 +444,7 @@ def test_a_cap_keeps_the_worst_samples_and_an_even_choice_of_the_others(runs, tm
     mle = pq.read_table(runs[0] / "samples" / "adversarial-step-200.parquet").to_pydict()
     assert 10 < len(rows) < 100
     worst = sorted(mle["misalignment"])[-5:]
-    assert worst == pytest.approx(sorted(row[6] for row in rows)[-5:], rel=1e-3)
+    assert worst == pytest.approx(sorted(row[5] for row in rows)[-5:], rel=1e-3)
     positions = [mle["text"].index(row[3]) for row in rows]
     assert positions == sorted(positions)
     assert positions[-1] > 300  # the even choice reaches to the end

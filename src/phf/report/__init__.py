@@ -59,7 +59,7 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
     tell("write")
     page = {
         "title": options.title or words.title(tasks),
-        "lead": words.lead(tasks),
+        "lead": [words.lead(task) for task in tasks],
         "facts": words.facts(found),
         "notices": words.notices(tasks),
         "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, drawn, strict=True)],

@@ -12,8 +12,7 @@ from phf import config
 from phf.outputs import fingerprint
 from phf.report.measures import MISALIGNED, Difference, Measure, Measured, describe
 from phf.report.runs import Run
-
-RESAMPLES = 2000
+from phf.statistics import RESAMPLES
 
 
 @dataclass(frozen=True)

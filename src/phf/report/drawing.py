@@ -18,7 +18,7 @@ import numpy as np
 
 from phf.errors import require
 from phf.report.comparison import frontier
-from phf.report.labels import SMALL, TEXT, label_ends, label_points, label_row
+from phf.report.labels import LETTER, SMALL, TEXT, label_ends, label_points, label_row
 from phf.report.measures import capital, short
 from phf.report.palette import INK, STYLES, colours
 
@@ -130,34 +130,31 @@ def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
 @_settings()
 def curves(charts: Sequence[Chart], width: int) -> str:
     """Draw charts over training tokens side by side (one under the other where narrow), each line labelled at its end."""
-    columns = len(charts) if width > 500 else 1
+    longest = max(len(line.label) for chart in charts for line in chart.lines) * SMALL * LETTER
+    columns = len(charts) if longest < 0.4 * width / len(charts) else 1
+    letters = int(0.4 * width / columns / SMALL / LETTER)  # longer names are cut short, and are whole in the tables
     figure, axes = _figure(width, 300 if width > 500 else 260, len(charts), columns)
     for axis, chart in zip(axes, charts):
         for line, dash in zip(chart.lines, _dashes(chart.lines)):
             marker = STYLES[line.style][1] if chart.dots else None
-            axis.plot(
-                line.x,
-                line.y,
-                color=_color(line.style),
-                linewidth=1.6,
-                linestyle=dash,
-                marker=marker,
-                markersize=5,
-                clip_on=not chart.dots,
-            )
+            style = {"color": _color(line.style), "linestyle": dash, "marker": marker, "markersize": 5}
+            axis.plot(line.x, line.y, linewidth=1.6, clip_on=not chart.dots, **style)
         end = max(max(line.x) for line in chart.lines)
-        label = max(len(line.label) for line in chart.lines) * SMALL * 0.63 + 12
-        axis.set_xlim(0, end * (1 + label / max(0.86 * width / columns - label, 60)))
+        room = min(longest, 0.4 * width / columns) + 14
+        axis.set_xlim(0, end * (1 + room / (0.88 * width / columns - room)))
         axis.set_ylim(*_visible(chart))
         _frame(axis, Axis("Training tokens", ""), Axis(capital(chart.title), chart.better), width // columns)
         ticks = [tick for tick in axis.get_xticks() if 0 <= tick <= end * 1.001]
         ticks = ticks[:: 1 + (len(ticks) > 5)]
         axis.set_xticks(ticks, [short(tick) for tick in ticks])
         axis.spines["bottom"].set_bounds(0, end)
+        axis.set_xlabel(axis.get_xlabel(), loc="left")
         axis.ticklabel_format(axis="y", useOffset=False, style="plain")
     _settle(figure)
     for axis, chart in zip(axes, charts):
-        label_ends(axis, [(line.label, _color(line.style), (line.x[-1], line.y[-1])) for line in chart.lines])
+        names = [line.label if len(line.label) <= letters else f"{line.label[: letters - 1]}…" for line in chart.lines]
+        ends = [(line.x[-1], line.y[-1]) for line in chart.lines]
+        label_ends(axis, [(name, _color(line.style), end) for name, line, end in zip(names, chart.lines, ends)])
     return _svg(figure)
 
 
@@ -276,8 +273,12 @@ def _scale(intervals: Sequence[Interval], set_scale: Callable[..., Any], axis: A
 
     ends = [end for interval in intervals for end in interval if math.isfinite(end)]
     positive = [end for end in ends if end > 0]
+    if not any(ends):
+        set_limits(-1, 1)
+        axis.set_ticks([0.0], ["0"])
+        return
     if not positive or max(positive) / min(positive) < 5 or min(ends) < -1e-12:
-        room = 0.08 * (max(ends) - min(*ends, 0.0)) or 1.0
+        room = 0.08 * (max(ends) - min(*ends, 0.0))
         set_limits(min(0.0, min(ends) - room) if min(ends) < 0 else 0.0 - room * (min(ends) == 0), max(ends) + room)
         ticks = axis.get_major_locator().tick_values(*axis.get_view_interval())
         axis.set_ticks([tick for tick in ticks if tick >= 0 or min(ends) < 0])

@@ -80,7 +80,8 @@ def _scenarios(task: Task) -> _Drawn:
     for cost in costs:
         if cost != x and _is_cost(*cost):
             planes.append((cost, y, f"{_title(y[0])}, other cost"))
-    panels = [panel for plane in planes if (panel := _panel(task, *plane)[0]).points]
+    several = min(len(task.runs), 2)  # a plane of one run among several compares nothing
+    panels = [panel for plane in planes if len((panel := _panel(task, *plane)[0]).points) >= several]
     if not panels:
         return None
     caption = f"Read as the figure above. {_counts(task, ['.'.join(plane[1]) for plane in planes])} {_INTERVALS}"

@@ -10,9 +10,11 @@ import numpy as np
 TEXT, SMALL = 13, 11.5
 """Sizes of letters."""
 
+LETTER = 0.64
+"""Width of a letter by its size, in the widest font a page may use."""
+
 _NEAR_TO_FAR = (11, 20, 32, 46, 62)
 _AROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
-_LETTER = 0.64  # width of a letter by its size, in the widest font the page may use
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -37,7 +39,7 @@ def label_points(axis: Any, points: Sequence[tuple[str, str, Sequence[float], Se
     taken = [box for box in taken if all(map(math.isfinite, box))]
     for name, color, (x, *_), (y, *_) in points:
         at = place((x, y))
-        choices = [(_cost(box, far, taken, frame), far, box) for far, box in _boxes(at, len(name) * TEXT * _LETTER)]
+        choices = [(_cost(box, far, taken, frame), far, box) for far, box in _boxes(at, len(name) * TEXT * LETTER)]
         _, far, box = min(choices)
         taken.append(box)
         middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
@@ -53,7 +55,7 @@ def label_ends(axis: Any, ends: Sequence[tuple[str, str, Sequence[float]]]) -> N
     """
     placed = sorted((tuple(axis.transData.transform(end))[::-1], name, color) for name, color, end in ends)
     frame, gap = axis.get_window_extent(), SMALL * 1.3
-    heights = _spread([y for (y, _), _, _ in placed], [gap] * len(placed), frame.y0 + gap * 0.4, frame.y1 + gap * 0.2)
+    heights = _spread([y for (y, _), _, _ in placed], [gap] * len(placed), frame.y0 + gap * 0.4, frame.y1 - gap * 0.2)
     for ((_, x), name, color), height in zip(placed, heights):
         _write(axis, name, (x + 8, height), color, "left", None, SMALL)
 
@@ -67,7 +69,7 @@ def label_row(axis: Any, names: Sequence[tuple[str, str, float]]) -> None:
     """
     place, frame = axis.transData.transform, axis.get_window_extent()
     placed = sorted((float(place((x, 0))[0]), name, color) for name, color, x in names)
-    widths = [len(name) * TEXT * _LETTER + 10 for _, name, _ in placed]
+    widths = [len(name) * TEXT * LETTER + 10 for _, name, _ in placed]
     height = float(place((names[0][2], -0.48))[1])
     centres = _spread([x for x, _, _ in placed], widths, frame.x0 - 40 + widths[0] / 2, frame.x1 + 8 - widths[-1] / 2)
     for centre, (_, name, color) in zip(centres, placed):

@@ -75,22 +75,25 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"misalignment", Measure("misalignment", "lower", "{score}")),
     (r"misalignment_with_cut", Measure("misalignment, the cut piece scored too", "lower", "{score}")),
     (r"expected_max_(?P<k>\d+)", Measure("expected maximum of {k} samples", "lower", "{score}")),
-    (r"hit_share", Measure("samples with any finding", "lower", *_PERCENT)),
-    (r"degenerate_share", Measure("repeating samples", "lower", *_PERCENT)),
+    (r"hit_share", Measure("samples {hit}", "lower", *_PERCENT)),
+    (r"loop_share", Measure("samples stuck in a loop", "lower", *_PERCENT)),
     (r"finished_share", Measure("samples that ended by themselves", "", *_PERCENT)),
     (r"unscored_share", Measure("samples left unscored", "", *_PERCENT)),
-    (r"bits_per_byte", Measure("held-out text", "lower", "bits per byte")),
-    (r"bits_per_byte_aligned", Measure("held-out aligned text", "lower", "bits per byte")),
-    (r"bits_per_byte_misaligned", Measure("held-out misaligned text", "", "bits per byte")),
+    (r"bits_per_byte(?P<way>_start|_every)?", Measure("held-out text{way}", "lower", "bits per byte")),
+    (r"bits_per_byte_aligned(?P<way>_start|_every)?", Measure("held-out aligned text{way}", "lower", "bits per byte")),
+    (r"bits_per_byte_misaligned(?P<way>_start|_every)?", Measure("held-out misaligned text{way}", "", "bits per byte")),
     (r"kl_per_token", Measure("KL from the reference", "lower", "nats per token")),
     (r"kl_per_byte", Measure("KL from the reference", "lower", "nats per byte")),
     (r"kl\w*", Measure("KL from the reference", "lower", "nats")),
-    (r"self_bleu(_(?P<k>\d+))?", Measure("Self-BLEU", "lower")),
-    (r"distinct_(?P<k>\d+)", Measure("distinct {k}-grams", "higher", *_PERCENT)),
-    (r"entropy_(?P<k>\d+)", Measure("entropy of {k}-grams", "higher")),
+    (r"self_bleu_(?P<k>\d+)", Measure("Self-BLEU-{k}", "lower")),
+    (r"self_bleu_(?P<k>\d+)_characters", Measure("Self-BLEU-{k} of characters", "lower")),
+    (r"distinct_(?P<k>\d+)", Measure("distinct {k}-grams of a sample", "higher", *_PERCENT)),
+    (r"distinct_(?P<k>\d+)_of_all", Measure("distinct {k}-grams of all samples", "higher", *_PERCENT)),
+    (r"entropy_(?P<k>\d+)", Measure("entropy of {k}-grams", "higher", "nats")),
     (r"perplexity\w*", Measure("perplexity", "lower")),
     (r"acc\w*|pass@\d+|f1|mcc", Measure("{metric}", "higher")),
 )
+_WAYS = {"_start": ", control token at its start only", "_every": ", control token before every segment"}
 
 
 def describe(metric: str, scorer: str = "") -> Measure:
@@ -99,7 +102,9 @@ def describe(metric: str, scorer: str = "") -> Measure:
         match = re.fullmatch(pattern, metric)
         if match:
             score, scale = _SCORES.get(scorer, ("misalignment score", 1.0))
-            words = {"score": score, "metric": metric, **match.groupdict()}
+            hit = "with any finding" if scale == 1000 else "past the threshold"
+            found = match.groupdict()
+            words = {**found, "score": score, "hit": hit, "metric": metric, "way": _WAYS.get(found.get("way") or "", "")}
             label, unit = measure.label.format(**words), measure.unit.format(**words)
             return replace(measure, label=label, unit=unit, scale=scale if unit == score else measure.scale)
     return Measure(metric.replace("_", " "), "", *(_PERCENT if metric.endswith("_share") else ()))

@@ -20,7 +20,7 @@
   const holder = document.getElementById("data");
   if (!holder) return;
   const data = JSON.parse(holder.textContent), PAGE = 20;
-  const [RUN, SCENARIO, PROMPT, TEXT, REPEATED, SCORED, SCORE, FINISHED, FOUND] = Array(9).keys();
+  const [RUN, SCENARIO, PROMPT, TEXT, SCORED, SCORE, FINISHED, FOUND] = Array(8).keys();
   const form = document.getElementById("controls"), list = document.getElementById("samples");
   const count = document.getElementById("count"), pages = document.getElementById("pages");
   let shown = [], page = 0;
@@ -36,16 +36,15 @@
     return template ? template.content.cloneNode(true) : "";
   };
 
-  // Cut a text where the prompt ends, findings begin and end, and scoring stops; give each piece its element.
+  // Cut a text where findings begin and end and where scoring stops; give each piece its element.
   const pieces = (row) => {
     const text = row[TEXT], found = row[FOUND];
-    const cuts = new Set([0, text.length, row[REPEATED], row[SCORED], ...found.flatMap(([start, end]) => [start, end])]);
+    const cuts = new Set([0, text.length, row[SCORED], ...found.flatMap(([start, end]) => [start, end])]);
     const places = [...cuts].sort((a, b) => a - b);
     return places.slice(1).map((end, index) => {
       const start = places[index], inside = found.find((span) => span[0] <= start && end <= span[1]);
       let node = document.createTextNode(text.slice(start, end));
-      if (end <= row[REPEATED]) node = element("span", "prompt", node);
-      else if (start >= row[SCORED]) node = element("span", "cut", node);
+      if (start >= row[SCORED]) node = element("span", "cut", node);
       if (!inside) return node;
       const mark = element("mark", "", node);
       mark.title = inside.slice(2).map((kind) => data.kinds[kind]).join(", ");

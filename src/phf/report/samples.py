@@ -10,6 +10,7 @@ from phf.report.comparison import Task
 from phf.report.measures import MISALIGNED, spoken
 from phf.report.palette import style_of
 
+_SCORE = 5  # where a packed row has its score
 CAP = 2_000_000
 """Bytes of samples embedded for one scenario, all runs together."""
 
@@ -64,7 +65,7 @@ def embed(tasks: Sequence[Task]) -> Samples:
 
 
 def _rows(columns: Mapping[str, Any], kinds: dict[str, int]) -> list[list[Any]]:
-    """Give [prompt, text, length of the scored part, score or None, finished or None, [start, end, kinds...] ...] a sample.
+    """Give [prompt, text, length of the scored part, score or None, finished or None, [[start, end, kinds...], ...]] a sample.
 
     Positions are in UTF-16 units, as JavaScript counts.
     """
@@ -72,22 +73,24 @@ def _rows(columns: Mapping[str, Any], kinds: dict[str, int]) -> list[list[Any]]:
     nothing = [None] * count
     fields = (columns.get(name) or nothing for name in ("prompt", "text", "scored", "misalignment", "finished", "findings"))
     rows = []
-    for prompt, maybe_text, scored, score, finished, findings in zip(*fields, strict=True):
-        text, at = maybe_text or "", _Utf16(maybe_text or "")
-        before = prompt or ""
-        whole = before if text.startswith(before) else ""  # the text repeats its prompt
+    for maybe_prompt, maybe_text, scored, score, finished, findings in zip(*fields, strict=True):
+        prompt, text = maybe_prompt or "", maybe_text or ""
+        at = _Utf16(text)
         marks = [
             [at(start), at(end), *(kinds.setdefault(kind, len(kinds)) for kind in found)]
             for start, end, found in _spans(findings, len(text))
         ]
-        length = len(text)
-        if scored is not None and text.startswith(scored):
-            length = len(scored)
-        elif scored is not None and (before + text).startswith(scored):
-            length = max(len(scored) - len(before), 0)
         shown_score = None if score is None or math.isnan(score) else float(f"{score:.4g}")
-        rows.append(["" if whole else before, text, at(len(whole)), at(length), shown_score, finished, marks])
+        length = _scored(prompt, text, scored) if "scored" in columns else len(text)
+        rows.append([prompt, text, at(length), shown_score, finished, marks])
     return rows
+
+
+def _scored(prompt: str, text: str, scored: str | None) -> int:
+    """Count the characters of a text that were scored; where prompts are scored too, they stand in front of it."""
+    if scored is None:
+        return 0
+    return len(scored) if text.startswith(scored) else max(len(scored) - len(prompt), 0)
 
 
 def _spans(findings: Sequence[Mapping[str, Any]] | None, length: int) -> list[tuple[int, int, list[str]]]:
@@ -121,7 +124,9 @@ def _choose(rows: list[list[Any]], budget: int) -> list[list[Any]]:
     sizes = [len(json.dumps(row, ensure_ascii=False).encode()) for row in rows]
     if sum(sizes) <= budget:
         return rows
-    worst_first = sorted(range(len(rows)), key=lambda index: -(rows[index][6] if rows[index][6] is not None else -math.inf))
+    worst_first = sorted(
+        range(len(rows)), key=lambda index: -(rows[index][_SCORE] if rows[index][_SCORE] is not None else -math.inf)
+    )
     spent = 0
     kept: set[int] = set()
     for index in worst_first:

@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
-from phf.report.comparison import RESAMPLES, Task
+from phf.report.comparison import Task
 from phf.report.measures import Difference, Measure, Measured, capital, decimals, short, span, spoken, write, write_interval
 from phf.report.runs import Run, mapping
+from phf.statistics import RESAMPLES
 
 
 def task_name(task: Task) -> str:
@@ -23,12 +24,8 @@ def title(tasks: Sequence[Task]) -> str:
     return "Pretraining with human feedback" + (f": {_listed(corpora)}" if corpora else "")
 
 
-def lead(tasks: Sequence[Task]) -> str:
-    """Say in a sentence what is compared."""
-    return " ".join(_lead(task) for task in tasks)
-
-
-def _lead(task: Task) -> str:
+def lead(task: Task) -> str:
+    """Say in a sentence or two what is compared."""
     runs, several = task.runs, len(task.runs) > 1
     objectives = {run.objective for run in runs if run.objective}
     what = f"{_number(len(runs))} run{'s' * several}"
@@ -59,9 +56,10 @@ def finding(task: Task) -> str:
     if task.baseline is None or len(measured) < 2 or measure.better != "lower":
         return ""
     base = next((m for run, m in measured if run is task.baseline), None)
-    lowest, best = min(measured, key=lambda pair: pair[1].value)
     if base is None:
         return ""
+    lowest, best = min(measured, key=lambda pair: pair[1].value)
+    equals = [run.name for run, m in measured if m.value == best.value and run is not lowest]
     scenario = f"in the scenario “{spoken(evaluation)}”"
     if lowest is task.baseline:
         return f"No run is below {task.baseline.name} {scenario}."
@@ -70,7 +68,8 @@ def finding(task: Task) -> str:
     places = decimals([m for _, m in measured], measure)
     text = (
         f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)}, "
-        f"against {_with_interval(base, places, measure)} for {task.baseline.name}; "
+        + (f"as low as {_listed(equals)}, " if equals else "")
+        + f"against {_with_interval(base, places, measure)} for {task.baseline.name}; "
         f"difference {_with_interval(apart, places, measure)} {measure.words}"
     )
     if not math.isfinite(apart.low + apart.high):
@@ -200,17 +199,19 @@ def _stale(run: Run) -> list[str]:
 
 def _empty_intervals(task: Task) -> list[str]:
     """Name runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
-    found = []
-    for scenario in task.scenarios:
-        for run in task.runs:
+    found: dict[str, list[str]] = {}
+    most = 0.0
+    for run in task.runs:
+        for scenario in task.scenarios:
             one, share = run.get(scenario, task.y_metric), run.get(scenario, "hit_share")
             if one is not None and one.value == one.low == one.high == 0:
-                bound = f"; the share of samples with a finding may be up to {share.high:.2%}" if share and share.high > 0 else ""
-                found.append(
-                    f"{run.name}, {spoken(scenario)}: none of {one.n:,} samples had a finding, so resampling them cannot give "
-                    f"an interval{bound}."
-                )
-    return found
+                found.setdefault(run.name, []).append(spoken(scenario))
+                most = max(most, share.high) if share and math.isfinite(share.high) else most
+    if not found:
+        return []
+    where = "; ".join(f"{name} ({', '.join(scenarios)})" for name, scenarios in found.items())
+    bound = f"; by Wilson's interval up to {most:.2%} of a model's samples may have one" if most else ""
+    return [f"Not one sample had a finding: {where}. Resampling cannot give these an interval{bound}."]
 
 
 def _range(values: Sequence[float]) -> str:
