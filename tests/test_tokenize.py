@@ -4,10 +4,10 @@ import hashlib
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny
 from phf import config
 from phf import tokenize as stage
 from phf.documents import Document, is_held_out, read_annotated

@@ -1,0 +1,85 @@
+"""The pipeline: runs side by side give what they give one by one, and a signal stops them all with their work saved."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+import tiny
+from phf import config, pipeline
+from phf.errors import InputError
+from phf.progress import Progress
+
+
+def recipe(tmp_path, **changes):
+    rows = [{"id": document.id, "text": document.text} for document in tiny.documents(80)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = {
+        "name": "tiny",
+        "corpus": {"inputs": [str(tmp_path / "corpus.jsonl")]},
+        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
+        "tokenize": {"vocab_size": 300, "held_out": 0.1},
+        "train": config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2)),
+        "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": 0.0}},
+        "evaluate": {"measures": {"heldout": "heldout"}},
+    }
+    return config.check(config.Recipe, fields | changes, "")
+
+
+def test_side_by_side_is_one_by_one(tmp_path):
+    seen = []
+    pipeline.run(recipe(tmp_path, jobs=1), tmp_path / "one", progress=seen.append)
+    together = []
+    page = pipeline.run(recipe(tmp_path, jobs=2), tmp_path / "two", progress=together.append)
+    assert page == tmp_path / "two/report/index.html"
+    assert page.stat().st_size > 10_000
+    for name in ("mle", "conditional"):
+        one, two = (load_file(tmp_path / way / "runs" / name / "checkpoints/step-8/model.safetensors") for way in ("one", "two"))
+        for key, tensor in one.items():
+            assert tensor.equal(two[key]), f"{name} {key}"
+    for listened in (seen, together):
+        assert all(isinstance(progress, Progress) for progress in listened)
+        stages = {progress.stage for progress in listened}
+        assert {"annotate", "tokenize", "train mle", "train conditional"} <= stages
+
+
+def test_a_failed_run_does_not_stop_its_neighbour(tmp_path):
+    made = recipe(tmp_path, jobs=2, runs={"bad": {"name": "conditional", "threshold": 9.0}, "mle": "mle"})
+    with pytest.raises(InputError, match="no segment is aligned"):
+        pipeline.run(made, tmp_path / "out")
+    assert (tmp_path / "out/runs/mle/records.jsonl").exists()
+    assert not (tmp_path / "out/runs/bad").exists()
+
+
+def test_unknown_runs_are_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown run 'mel'; did you mean 'mle'"):
+        pipeline.run(recipe(tmp_path), tmp_path / "out", only=["mel"])
+    with pytest.raises(InputError, match="the recipe has none"):
+        pipeline.run(config.Recipe(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_runs_and_they_go_on(tmp_path, number):
+    made = recipe(tmp_path, jobs=2)
+    (tmp_path / "recipe.yaml").write_text(config.dump(made))
+    command = [sys.executable, "-m", "phf", "run", "recipe.yaml", "--out", "out", "train.tokens=200k"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = [tmp_path / "out/runs" / name / "metrics.jsonl" for name in made.runs]
+    while not all(path.exists() and path.stat().st_size for path in metrics) and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)  # as a terminal does: to every process
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    for name in made.runs:
+        assert list((tmp_path / "out/runs" / name).glob("state-*")), said
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/report/index.html").exists()
