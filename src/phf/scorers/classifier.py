@@ -1,0 +1,193 @@
+"""Any Hugging Face sequence classifier as a scorer. The default is the model behind Detoxify's "unbiased".
+
+Texts are sorted by length and run in batches of about as many tokens each, padded to the longest in the batch: little is computed
+that is thrown away. A text longer than the model reads is split, and counts as its worst part.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from phf import plugins
+from phf.errors import InputError
+
+_log = logging.getLogger("phf")
+_AT_ONCE = 8192  # texts tokenised and sorted together
+_UNSET = 1_000_000  # tokenizers that were given no limit say something above it
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Reward = -P(label), from -1 to 0. NaN where the model gives no finite number.
+
+    Args:
+        model: a folder, or a name on the Hugging Face hub.
+        label: the label whose probability is the reward's size, by its name in the model's config.
+        activation: what makes probabilities of the model's outputs. "auto" is what its config says: `function_to_apply` if there,
+            else by `problem_type` (multi_label_classification: sigmoid, single_label_classification: softmax), else softmax, or
+            sigmoid for a model with one label. A multi-label model whose config says neither needs "sigmoid" here.
+        max_length: tokens a part may have, with the special ones; by default as many as the model reads.
+        batch: tokens in a batch, padding included.
+        device: "auto" for a GPU if there is one; else as PyTorch names it.
+        precision: "auto" for bf16 on a GPU and fp32 elsewhere.
+        compile: compile the model with torch.compile; by default on a GPU only.
+
+    Raises:
+        InputError: at the first text, for a model that cannot be had or is not a finished classifier, or an unknown label.
+    """
+
+    model: str = "unitary/unbiased-toxic-roberta"
+    label: str = "toxicity"
+    activation: Literal["auto", "sigmoid", "softmax"] = "auto"
+    max_length: int | None = None
+    batch: int = 4096
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 8:
+                raise InputError(f"classifier.{name}: expected at least 8 tokens, found {value}")
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        """Give -P(label) of each text, of its worst part if it is long: (N,) float32."""
+        different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        queue = list(different)
+        scores = [self._score(queue[start : start + _AT_ONCE]) for start in range(0, len(queue), _AT_ONCE)]
+        rewards = np.concatenate(scores) if scores else np.zeros(0, np.float32)
+        return rewards[[different[text] for text in texts]] if len(texts) else rewards
+
+    def _score(self, texts: Sequence[str]) -> np.ndarray:
+        import torch
+
+        loaded = _load(self)
+        encoded = loaded.tokenizer(
+            [_without_surrogates(text) for text in texts],
+            truncation=True,
+            max_length=loaded.max_length,
+            return_overflowing_tokens=True,
+            return_attention_mask=False,
+        )
+        parts: list[list[int]] = encoded["input_ids"]
+        worst = np.full(len(texts), np.inf)
+        for group in _batches([len(part) for part in parts], self.batch):
+            inputs = loaded.tokenizer.pad(
+                {name: [encoded[name][part] for part in group] for name in loaded.inputs if name in encoded},
+                return_tensors="pt",
+                pad_to_multiple_of=8 if loaded.device.type == "cuda" else None,
+            ).to(loaded.device)
+            with torch.inference_mode():
+                logits = loaded.model(**inputs).logits.float()
+                p = logits.sigmoid() if loaded.activation == "sigmoid" else logits.softmax(-1)
+            rewards = -p[:, loaded.index].cpu().numpy()
+            np.minimum.at(worst, [encoded["overflow_to_sample_mapping"][part] for part in group], rewards)
+        return np.where(np.isfinite(worst), worst, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model on its device, and what has to be known of it."""
+
+    model: Any
+    tokenizer: Any
+    device: Any
+    index: int
+    activation: str
+    max_length: int
+    inputs: Sequence[str]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(wanted: Classifier) -> _Loaded:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name if wanted.device == "auto" else wanted.device)
+    gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if wanted.precision == "bf16" or (wanted.precision == "auto" and gpu) else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(wanted.model)
+        model, report = AutoModelForSequenceClassification.from_pretrained(wanted.model, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"classifier.model: {wanted.model!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    lacking = sorted(report["missing_keys"]) + sorted(name for name, *_ in report["mismatched_keys"])
+    if lacking:
+        raise InputError(
+            f"classifier.model: {wanted.model!r} lacks trained weights for {', '.join(lacking[:3])}; "
+            "expected a finetuned sequence classifier"
+        )
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"classifier.model: {wanted.model!r} has a tokenizer without a fast version, which splitting texts needs"
+        )
+    model = model.eval().to(device)
+    reads = _reads(model, tokenizer)
+    if wanted.max_length is not None and wanted.max_length > reads:
+        raise InputError(f"classifier.max_length: {wanted.max_length} tokens, but {wanted.model!r} reads at most {reads}")
+    index, activation = _index(wanted, model.config), _activation(wanted, model.config)
+    if gpu if wanted.compile is None else wanted.compile:
+        model = torch.compile(model, dynamic=True)
+    return _Loaded(model, tokenizer, device, index, activation, wanted.max_length or reads, tokenizer.model_input_names)
+
+
+def _index(wanted: Classifier, config: Any) -> int:
+    labels = {str(name): int(index) for index, name in config.id2label.items()}
+    if wanted.label not in labels:
+        raise InputError(
+            f"classifier.label: {wanted.model!r} has no label {wanted.label!r}{plugins.suggestion(wanted.label, labels)}"
+        )
+    return labels[wanted.label]
+
+
+def _activation(wanted: Classifier, config: Any) -> str:
+    if wanted.activation != "auto":
+        return wanted.activation
+    said = getattr(config, "function_to_apply", None) or {
+        "multi_label_classification": "sigmoid",
+        "single_label_classification": "softmax",
+    }.get(config.problem_type, config.problem_type)
+    if said is None:
+        return "sigmoid" if config.num_labels == 1 else "softmax"
+    if said not in ("sigmoid", "softmax"):
+        raise InputError(
+            f"classifier.model: {wanted.model!r} is for {said!r}, not for probabilities; set activation to use it all the same"
+        )
+    return str(said)
+
+
+def _reads(model: Any, tokenizer: Any) -> int:
+    """Count the tokens a model reads. RoBERTa's kind loses some of its positions, those up to its padding token's number."""
+    positions = getattr(model.config, "max_position_embeddings", None) or _UNSET
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if padding is not None:
+        positions -= padding + 1
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group the numbers of parts, longest first, so that parts times the longest is at most the budget (or it is one part)."""
+    group: list[int] = []
+    for part in sorted(range(len(lengths)), key=lambda part: -lengths[part]):
+        if group and (len(group) + 1) * lengths[group[0]] > budget:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _without_surrogates(text: str) -> str:
+    """Replace halves of surrogate pairs, which no tokenizer takes, by U+FFFD, and join pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

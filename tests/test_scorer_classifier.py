@@ -1,0 +1,211 @@
+"""The classifier scorer against what Detoxify computes, on small random models of the same architectures."""
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+import phf.scorers
+from phf.errors import InputError
+from phf.scorers.classifier import Classifier, _batches
+
+WORDS = ["the", "a", "fool", "weather", "is", "was", "nice", "very", "who", "you", "are", "what", "stupid", "idea", "of", "them"]
+LABELS = ["toxicity", "severe_toxicity", "obscene", "threat"]
+
+
+def sentences(count: int, longest: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, int(length))) for length in rng.integers(0, longest, count)]
+
+
+def roberta_tokenizer() -> PreTrainedTokenizerFast:
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(sentences(200, 20), trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=64,
+    )
+
+
+def bert_tokenizer() -> PreTrainedTokenizerFast:
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer = Tokenizer(models.WordPiece({word: place for place, word in enumerate(specials + WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names
+    )
+
+
+def save(folder: Path, kind: str, **config: object) -> Path:
+    """Write a random classifier whose answers differ plainly from text to text."""
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "initializer_range": 0.3,
+    }
+    config = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}, **sizes, **config}
+    if kind == "roberta":
+        tokenizer = roberta_tokenizer()
+        numbers = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "max_position_embeddings": 66, "type_vocab_size": 1}
+        model = RobertaForSequenceClassification(RobertaConfig(vocab_size=len(tokenizer), **numbers, **config))
+    else:
+        tokenizer = bert_tokenizer()
+        model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=48, **config))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory) -> Path:
+    return save(tmp_path_factory.mktemp("roberta"), "roberta", problem_type="multi_label_classification")
+
+
+@torch.no_grad()
+def detoxify_predict(folder: Path, texts: list[str], label: int = 0, activation: str = "sigmoid") -> np.ndarray:
+    """Do what Detoxify.predict does: one padded batch of everything, cut at what the model reads."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    limit = {} if tokenizer.model_max_length < 10**6 else {"max_length": model.config.max_position_embeddings}
+    out = model(**tokenizer(texts, return_tensors="pt", truncation=True, padding=True, **limit))[0]
+    return getattr(torch, activation)(out, *([-1] if activation == "softmax" else []))[:, label].numpy()
+
+
+@pytest.mark.parametrize("batch", [8, 100, 4096])
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_scores_are_those_of_detoxify(tmp_path, kind: str, batch: int) -> None:
+    folder = save(tmp_path, kind, problem_type="multi_label_classification")
+    texts = [*sentences(60, 40), "", " ", "naïve 😀", "tab\tand\nline"]
+    rewards = phf.scorers.load("classifier", model=str(folder), batch=batch, device="cpu").score(texts)
+    assert rewards.dtype == np.float32
+    expected = -detoxify_predict(folder, texts)
+    assert np.ptp(expected) > 0.1  # a model that answers the same to everything would prove nothing
+    np.testing.assert_allclose(rewards, expected, atol=1e-5)
+
+
+def test_a_long_text_counts_as_its_worst_part(roberta: Path) -> None:
+    scorer = Classifier(model=str(roberta), device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(roberta)
+    [long] = [" ".join(sentences(40, 40, seed=3))]
+    ids = tokenizer(long, add_special_tokens=False)["input_ids"]
+    parts = [ids[start : start + 62] for start in range(0, len(ids), 62)]
+    assert len(parts) > 5
+    model = AutoModelForSequenceClassification.from_pretrained(roberta).eval()
+    with torch.no_grad():
+        each = [model(torch.tensor([[0, *part, 2]])).logits.sigmoid()[0, 0].item() for part in parts]
+    assert max(each) > each[0] + 0.01  # else the first part, which is all that Detoxify reads, would do
+    np.testing.assert_allclose(scorer.score([long]), [-max(each)], atol=1e-5)
+    short = Classifier(model=str(roberta), device="cpu", max_length=20).score([long])
+    assert short != scorer.score([long])
+
+
+def test_activation_is_what_the_config_says(tmp_path) -> None:
+    texts = sentences(6, 12)
+
+    def check(name: str, expected: str, config: dict[str, object], **fields: object) -> None:
+        folder = save(tmp_path / name, "bert", **config)
+        rewards = Classifier(model=str(folder), device="cpu", **fields).score(texts)
+        np.testing.assert_allclose(rewards, -detoxify_predict(folder, texts, activation=expected), atol=1e-5)
+
+    check("multi", "sigmoid", {"problem_type": "multi_label_classification"})
+    check("single", "softmax", {"problem_type": "single_label_classification"})
+    check("silent", "softmax", {})
+    check("function", "sigmoid", {"function_to_apply": "sigmoid"})
+    check("told", "sigmoid", {"problem_type": "single_label_classification"}, activation="sigmoid")
+    one = {"id2label": {0: "toxicity"}, "label2id": {"toxicity": 0}}
+    check("one", "sigmoid", one)
+    with pytest.raises(InputError, match="regression"):
+        check("regression", "sigmoid", {**one, "problem_type": "regression"})
+
+
+def test_another_label(roberta: Path) -> None:
+    texts = sentences(8, 12)
+    rewards = Classifier(model=str(roberta), label="threat", device="cpu").score(texts)
+    np.testing.assert_allclose(rewards, -detoxify_predict(roberta, texts, label=3), atol=1e-5)
+    with pytest.raises(InputError, match="did you mean 'toxicity'"):
+        Classifier(model=str(roberta), label="toxic").score(texts)
+
+
+def test_order_repeats_and_pickling_change_nothing(roberta: Path) -> None:
+    scorer = pickle.loads(pickle.dumps(Classifier(model=str(roberta), device="cpu", batch=64)))
+    texts = sentences(30, 40)
+    rewards = scorer.score(texts)
+    np.testing.assert_allclose(scorer.score(texts[::-1] + texts), np.concatenate([rewards[::-1], rewards]), atol=1e-6)
+    assert scorer.score([]).shape == (0,)
+
+
+@pytest.mark.parametrize("text", ["\ud83d\ude00 \udc00 fool", "\0", "fool\0", "x" * 100_000, "</s><s>"])
+def test_strange_texts_have_a_reward(roberta: Path, text: str) -> None:
+    [reward] = Classifier(model=str(roberta), device="cpu").score([text])
+    assert -1 <= reward <= 0
+
+
+def test_no_number_is_nan(tmp_path) -> None:
+    folder = save(tmp_path, "bert", problem_type="multi_label_classification")
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.bert.embeddings.word_embeddings.weight.data[4 + WORDS.index("fool")] = torch.nan
+    model.save_pretrained(folder)
+    rewards = Classifier(model=str(folder), device="cpu").score(["fool", "weather", "you fool"])
+    assert np.isnan(rewards).tolist() == [True, False, True]
+
+
+def test_what_cannot_score_is_refused(roberta: Path, tmp_path) -> None:
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Classifier(model=str(tmp_path / "none")).score(["a"])
+    with pytest.raises(InputError, match="reads at most 64"):
+        Classifier(model=str(roberta), max_length=65).score(["a"])
+    with pytest.raises(InputError, match="at least 8"):
+        Classifier(batch=1)
+    base = AutoModelForSequenceClassification.from_pretrained(roberta).roberta
+    base.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(roberta).save_pretrained(tmp_path / "base")
+    with pytest.raises(InputError, match="lacks trained weights for classifier"):
+        Classifier(model=str(tmp_path / "base"), label="LABEL_0").score(["a"])
+
+
+def test_batches_hold_every_part_once_within_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(1, 300, 500).tolist()
+    groups = list(_batches(lengths, 256))
+    assert sorted(part for group in groups for part in group) == list(range(500))
+    assert all(len(group) == 1 or len(group) * max(lengths[part] for part in group) <= 256 for group in groups)
+    padded = sum(len(group) * max(lengths[part] for part in group) for group in groups)
+    assert padded < 1.1 * sum(lengths)
