@@ -5,6 +5,7 @@ import gc
 import re
 import sysconfig
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -26,6 +27,7 @@ class _Installed:
     min_characters: int = 0
     max_characters: int = 10**9
     limit_characters: int | None = None
+    package_characters: int | None = None
     tests: bool = False
 
     def fingerprint(self) -> str:
@@ -35,21 +37,31 @@ class _Installed:
             digest.update(f"{name} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def _taken(self, found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        """Drop what is too short, too long or said already (white space and case aside), and stop at the limit."""
+    def _taken(self, sources: Iterator[tuple[str, Iterator[tuple[str, str]]]]) -> Iterator[tuple[str, str]]:
+        """Drop what is too short, too long or said already (white space and case aside), and stop at the limits.
+
+        Args:
+            sources: (file, its documents); the documents of a file are not read if its package has given enough.
+        """
         seen: set[bytes] = set()
         total = 0
-        for name, text in found:
-            if not self.min_characters <= len(text) <= self.max_characters:
+        of_package: Counter[str] = Counter()
+        for source, documents in sources:
+            package = re.split("[./:]", source)[0]
+            if self.package_characters is not None and of_package[package] >= self.package_characters:
                 continue
-            key = blake2b(" ".join(text.lower().split()).encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            if key in seen or not _is_writable(text):
-                continue
-            seen.add(key)
-            total += len(text)
-            yield name, text
-            if self.limit_characters is not None and total >= self.limit_characters:
-                return
+            for name, text in documents:
+                if not self.min_characters <= len(text) <= self.max_characters:
+                    continue
+                key = blake2b(" ".join(text.lower().split()).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+                if key in seen or not _is_writable(text):
+                    continue
+                seen.add(key)
+                of_package[package] += len(text)
+                total += len(text)
+                yield name, text
+                if self.limit_characters is not None and total >= self.limit_characters:
+                    return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,7 @@ class PythonDocs(_Installed):
         min_characters: shorter texts are left out; they are rarely sentences.
         max_characters: longer texts are left out.
         limit_characters: stop when so many characters are given.
+        package_characters: read no further file of a package that has given so many, so that large ones do not drown the others.
         tests: read test suites too.
         code: keep texts with code in them (doctest prompts, fenced and literal blocks); without, what is left is prose.
     """
@@ -75,13 +88,14 @@ class PythonDocs(_Installed):
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Give (id, text): `json.decoder:JSONDecoder.decode`, or `requests (description):2`."""
-        return self._taken((name, text) for name, text in self._found() if self.code or not _CODE.search(text))
+        return self._taken(self._found())
 
-    def _found(self) -> Iterator[tuple[str, str]]:
+    def _found(self) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
         sources = [(path, name, _docstrings) for path, name in _files(self.packages, self.tests)]
         sources += [(path, name, _sections) for path, name in _descriptions(self.packages)]
         for path, name, extract in sorted(sources, key=lambda source: _mixed(source[1])):
-            yield from extract(path, name)
+            documents = extract(path, name)
+            yield name, documents if self.code else ((name, text) for name, text in documents if not _CODE.search(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +110,7 @@ class PythonSource(_Installed):
         min_characters: shorter texts are left out.
         max_characters: longer texts are left out.
         limit_characters: stop when so many characters are given.
+        package_characters: read no further file of a package that has given so many, so that large ones do not drown the others.
         tests: read test suites too.
     """
 
@@ -107,12 +122,10 @@ class PythonSource(_Installed):
         """Give (id, text): `json/decoder.py`, or `json.decoder:JSONDecoder.decode`."""
         return self._taken(self._found())
 
-    def _found(self) -> Iterator[tuple[str, str]]:
+    def _found(self) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
+        read = _functions if self.unit == "function" else _file
         for path, name in sorted(_files(self.packages, self.tests), key=lambda source: _mixed(source[1])):
-            if self.unit == "function":
-                yield from _functions(path, name)
-            elif (text := _source(path)) is not None:
-                yield name, text
+            yield name, read(path, name)
 
 
 # files -----------------------------------------------------------------------------------------------------------
@@ -194,6 +207,11 @@ def _docstring(first: ast.stmt) -> str:
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         return cleandoc(first.value.value).strip()
     return ""
+
+
+def _file(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    if (text := _source(path)) is not None:
+        yield name, text
 
 
 def _functions(path: Path, name: str) -> Iterator[tuple[str, str]]:
