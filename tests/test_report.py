@@ -1,6 +1,7 @@
 """The report, on made-up run folders: every number and text here is synthetic and measures nothing."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from phf import config
 from phf.errors import InputError
 from phf.records import Record, Stamp
-from phf.report import drawing, figures, measures, report
+from phf.report import drawing, figures, measures, palette, report
 from phf.report import samples as packing
 from phf.report.comparison import difference, frontier
 from phf.report.runs import read_runs
@@ -512,6 +513,42 @@ def test_numbers_are_written_to_two_digits_of_their_intervals():
     assert measures.write(-0.01234, 2, share, sign=True) == "−1.23 points"
     none = measures.Measured(0.0, 0.0, 0.0, 0.0, 400, 1)
     assert measures.write_interval(none, 3, measures.describe("misalignment", "pii")) == "none of 400"
+
+
+CONES = {  # what is left of linear RGB without one kind of cone: Machado et al. 2009, severity 1
+    "all": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def linear_rgb(color: str) -> np.ndarray:
+    value = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def cielab(rgb: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4339, 0.3763, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8727]])
+    xyz = to_xyz @ np.clip(rgb, 0, 1)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_colours_are_readable_and_told_apart_by_colour_blind_eyes(dark):
+    colours = palette.colours(dark)
+
+    def contrast(one: str, other: str) -> float:
+        light = sorted(float(linear_rgb(colours[role]) @ [0.2126, 0.7152, 0.0722]) + 0.05 for role in (one, other))
+        return light[1] / light[0]
+
+    for role in ("ink", "muted", "bad", *palette.STYLES):
+        assert contrast(role, "surface") > 4.5, role
+    for cones, left in CONES.items():
+        seen = {name: cielab(np.array(left) @ linear_rgb(colours[name])) for name in palette.STYLES}
+        for one, other in itertools.combinations(seen, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) > 16, (cones, one, other)
 
 
 @pytest.mark.slow

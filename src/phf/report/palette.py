@@ -1,18 +1,19 @@
 """Colours and markers: one of each an objective, everywhere, light and dark."""
 
-INK = {"ink": "#1b2026", "muted": "#5b6470", "rule": "#e2e5ea", "surface": "#ffffff", "frontier": "#8a929d", "bad": "#b3261f"}
+INK = {"ink": "#1b2026", "muted": "#5b6470", "rule": "#e2e5ea", "surface": "#ffffff", "frontier": "#8a929d", "bad": "#c2123a"}
 """Colours by role, light."""
 
 STYLES = {
-    "mle": ("#4d545e", "s"),
-    "conditional": ("#0b5cad", "o"),
-    "filtering": ("#c2410d", "v"),
-    "unlikelihood": ("#00775a", "D"),
-    "rwr": ("#8f6400", "^"),
-    "awr": ("#a23a7c", "P"),
-    "other": ("#6941c5", "X"),
+    "mle": ("#46484b", "s"),
+    "conditional": ("#0c54d0", "o"),
+    "filtering": ("#942a1c", "v"),
+    "unlikelihood": ("#0b7f56", "D"),
+    "rwr": ("#8c6b0d", "^"),
+    "awr": ("#983a87", "P"),
+    "other": ("#2a1670", "X"),
 }
-"""One colour and one marker an objective, everywhere: told apart without colour, and each readable as text on white."""
+"""One colour and one marker an objective, everywhere: each readable as text on white, any two at least 16 apart in CIELAB, also
+to eyes without one kind of cone (simulated as by Machado et al. 2009), and told apart by the marker without any colour."""
 
 MARKERS = {
     "s": "M-4.5-4.5h9v9h-9z",
@@ -32,13 +33,13 @@ DARK = {
     "surface": "#14171b",
     "frontier": "#7c8591",
     "bad": "#ff8a80",
-    "mle": "#c0c6cf",
-    "conditional": "#6cb0ff",
-    "filtering": "#ff9a66",
-    "unlikelihood": "#45cfa4",
-    "rwr": "#e3b94f",
-    "awr": "#f193c9",
-    "other": "#b9a1ff",
+    "mle": "#9699a0",
+    "conditional": "#6a93e6",
+    "filtering": "#e88a68",
+    "unlikelihood": "#7ce9b1",
+    "rwr": "#cba13a",
+    "awr": "#facaee",
+    "other": "#ae5ffb",
 }
 """The same roles on a dark page."""
 
