@@ -1,7 +1,8 @@
 """The phf command as a user meets it: every stage on a tiny corpus, help, and wrong input in one line."""
 
+import contextlib
+import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import tiny
+from phf.cli import main
 
 RECIPE = """
 name: tiny
 corpus: {inputs: [CORPUS]}
 annotate: {segmenter: sentences, scorer: {name: regex, patterns: ["[A-Z]{3,}"]}, workers: 1, part: 40}
 tokenize: {vocab_size: 300, held_out: 0.1}
-train: {model: {preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}, tokens: 2048, context: 32, batch: 4, lr: 1e-2, log_every: 4}
+train: {model: {preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}, tokens: 2048, context: 32, batch: 4, lr: 0.01}
 runs:
   mle: mle
   conditional: {name: conditional, threshold: 0}
@@ -30,14 +32,28 @@ jobs: 1
 
 
 def phf(*arguments, cwd, code=0):
-    """Run the command in a process of its own; give what it wrote to standard output and error."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    done = subprocess.run(
-        [sys.executable, "-m", "phf", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    """Run the command as the shell does; give what it wrote to standard output and error."""
+    said, warned = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(warned),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as exited:
+            main([str(argument) for argument in arguments])
+            sys.exit(0)
+    assert (exited.value.code or 0) == code, f"exit {exited.value.code}\n{said.getvalue()}\n{warned.getvalue()}"
+    return said.getvalue(), warned.getvalue()
+
+
+def test_a_process_of_its_own_behaves_the_same(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "phf", "tokenize", "nowhere"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("phf: error: nowhere: no such folder")
     assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from phf.documents import Document, write_part
 from phf.outputs import write_json
 from phf.tokenize import tokenize
 
-WORDS = "the a model reads writes small large text good bad data sentence of and with from every token learns".split()
+WORDS = "the a model reads writes small large text good bad data sentence of and with from every token learns".split()  # noqa: SIM905
 
 
 def documents(count=120, seed=0, bad_share=0.3):

@@ -268,7 +268,10 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         fields["runs"] = {name: _long_form(run) for name, run in fields["runs"].items()}
     for override in overrides:
         _apply(fields, override)
-    return check(Recipe, fields, "")
+    try:
+        return check(Recipe, fields, "")
+    except InputError as error:
+        raise InputError(f"{path}: {error}" if path else str(error)) from None
 
 
 def dump(model: BaseModel) -> str:
