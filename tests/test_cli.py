@@ -214,7 +214,9 @@ def test_settings_that_do_not_fit_the_corpus(place, tmp_path, changes, said):
 def test_readme_commands_are_those_of_the_makefile(request):
     root = Path(request.config.rootpath)
     readme, makefile = (root / "README.md").read_text(), (root / "Makefile").read_text()
-    named = set(re.findall(r"\bmake ([a-z0-9-]+)", readme))
+    named = {
+        name for line in re.findall(r"`(make .*?)`|^(make .*)$", readme, re.MULTILINE) for name in "".join(line).split()[1:2]
+    }
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     assert {"demo", "test"} <= named
     assert named <= targets, f"the README names {named - targets}, which the Makefile does not make"

@@ -38,7 +38,7 @@ class PythonFunction:
             raise InputError(f"python.function {self.function}: gave {_shown(given)}; expected {len(texts)} numbers") from None
         if rewards.shape != (len(texts),):
             raise InputError(
-                f"python.function {self.function}: gave an array of shape {rewards.shape} for {len(texts)} texts; expected one number each"
+                f"python.function {self.function}: gave shape {rewards.shape} for {len(texts)} texts; expected one number each"
             )
         return rewards
 
