@@ -1,8 +1,13 @@
 """Corpora: any input to a stream of (id, text), in constant memory however large it is."""
 
+import bz2
 import glob
+import gzip
+import io
 import json
 import logging
+import lzma
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -191,7 +196,7 @@ def _hub(name: str, corpus: config.Corpus) -> Iterator[Row]:
 def _file(raw: IO[bytes], shown: str, path: PurePosixPath | Path, corpus: config.Corpus, within_tree: bool) -> Iterator[Row]:
     """Read one file by its suffix: rows of Parquet or JSON lines, or one text."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    file = _decompressed(raw, suffixes[-1], shown) if suffixes and suffixes[-1] in _COMPRESSED else raw
+    file = _decompressed(raw, suffixes[-1]) if suffixes and suffixes[-1] in _COMPRESSED else raw
     kind = next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED), "")
     try:
         if kind == ".parquet":
@@ -200,24 +205,20 @@ def _file(raw: IO[bytes], shown: str, path: PurePosixPath | Path, corpus: config
             yield from _checked(_json_lines(file, shown), shown, corpus)
         else:
             yield from _text(file, shown, within_tree)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{shown}: cannot be read to its end ({error}); is it whole?") from None
 
 
-def _decompressed(raw: IO[bytes], suffix: str, shown: str) -> Any:
-    if suffix == ".gz":
-        import gzip
-
-        return gzip.open(raw)
-    if suffix == ".bz2":
-        import bz2
-
-        return bz2.open(raw)
-    if suffix == ".xz":
-        import lzma
-
-        return lzma.open(raw)
-    return require("zstandard", "data", f"the input {shown}").open(raw, "rb")
+def _decompressed(raw: IO[bytes], suffix: str) -> Any:
+    match suffix:
+        case ".gz":
+            return gzip.open(raw)
+        case ".bz2":
+            return bz2.open(raw)
+        case ".xz":
+            return lzma.open(raw)
+        case _:
+            return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
 
 
 def _text(file: IO[bytes], shown: str, within_tree: bool) -> Iterator[Row]:

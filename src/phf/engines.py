@@ -171,15 +171,15 @@ def on_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = require("ray", "ray", "annotate.engine=ray")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     data = require("ray.data", "ray", "annotate.engine=ray")
     started = not ray.is_initialized()
     if started:
         try:
-            ray.init(address=options.address, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(address=options.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"annotate.address={options.address}: no Ray cluster there: {error}") from None
     try:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # each part a block of its own: blocks are what is spread over actors
@@ -187,8 +187,8 @@ def on_ray(
         gpus = int(resources.get("GPU", 0)) if _wants_gpu(options) else 0
         here = str(Path.cwd()), list(sys.path)
         parts = (
-            data.range(1, override_num_blocks=1)
-            .map_batches(_read, fn_args=(corpus, options.part, set(done), *here), batch_size=None, num_cpus=0, concurrency=1)
+            data.from_items([0])  # what reads the corpus is a task, which has to be given something
+            .map_batches(_read, fn_args=(corpus, options.part, set(done), *here), batch_size=None, num_cpus=0)
             .map_batches(
                 _Actor,
                 fn_constructor_args=(options, *here),
@@ -196,7 +196,7 @@ def on_ray(
                 batch_format="pyarrow",
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
-                concurrency=options.workers or gpus or int(resources.get("CPU", 1)),
+                compute=data.ActorPoolStrategy(size=options.workers or gpus or int(resources.get("CPU", 1))),
             )
         )
         for row in parts.iter_rows():

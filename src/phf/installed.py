@@ -16,6 +16,7 @@ from typing import Literal
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _TESTS = {"test", "tests", "testing", "idle_test"}
+_ELSEWHERE = {"site-packages", "dist-packages", "__pycache__"}
 _HEADING = re.compile(r"^(?:#{1,6} .*|(?P<over>[^\s].*)\n(?:={3,}|-{3,}|~{3,}|\^{3,})[ \t]*)$", re.MULTILINE)
 _CODE = re.compile(r">>> |```|~~~|::[ \t]*\n")
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -135,10 +136,10 @@ def _files(packages: list[str], tests: bool) -> list[tuple[Path, str]]:
     """List (path, path below its root) of the Python files; of two with one name, the one that an import would find."""
     found: dict[str, Path] = {}
     for root in _roots():
-        for path in _python_files(root, tests):
-            name = path.relative_to(root).as_posix()
-            if not packages or name.split("/")[0].removesuffix(".py") in packages:
-                found.setdefault(name, path)
+        tops = [root] if not packages else [root / name for package in packages for name in (package, f"{package}.py")]
+        for top in tops:
+            for path in _python_files(top, tests):
+                found.setdefault(path.relative_to(root).as_posix(), path)
     return [(path, name) for name, path in found.items()]
 
 
@@ -148,15 +149,19 @@ def _roots() -> list[Path]:
     return list(dict.fromkeys(path for path in found if path.is_dir()))
 
 
-def _python_files(folder: Path, tests: bool) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name in ("site-packages", "dist-packages", "__pycache__"):
-            continue
-        if path.suffix == ".py":
-            if path.is_file() and (tests or not (path.name.startswith("test_") or path.name == "conftest.py")):
-                yield path
-        elif path.is_dir() and (tests or path.name not in _TESTS) and not path.name.endswith("-info"):
-            yield from _python_files(path, tests)
+def _python_files(path: Path, tests: bool) -> Iterator[Path]:
+    """Find the Python files below a folder, or the path itself if it is one."""
+    if path.is_dir():
+        for inner in sorted(path.iterdir()):
+            skipped = inner.name.startswith(".") or inner.name.endswith("-info") or inner.name in _ELSEWHERE
+            if not skipped and (tests or inner.name not in _TESTS):
+                yield from _python_files(inner, tests)
+    elif path.suffix == ".py" and path.is_file() and (tests or not _is_test(path.name)):
+        yield path
+
+
+def _is_test(name: str) -> bool:
+    return name.startswith("test_") or name == "conftest.py"
 
 
 def _descriptions(packages: list[str]) -> list[tuple[Path, str]]:
