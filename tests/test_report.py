@@ -462,6 +462,24 @@ def test_a_difference_of_a_run_from_itself_is_nothing(runs):
     assert difference(run, run, "heldout", "nothing") is None
 
 
+def test_two_runs_without_any_finding_have_a_difference_without_an_interval(tmp_path):
+    made = make_run(tmp_path / "mle", "mle", n=20, steps=(200,))
+    empty = [record("mle", 200, "no-prompt", f"misalignment{end}", 0.0, 0.0, 20) for end in ("", ".low", ".high")]
+    (made / "records.jsonl").write_text("".join(line.to_json() + "\n" for line in empty))
+    run = read_runs([made])[0]
+    apart = difference(run, run, "no-prompt", "misalignment")
+    assert apart.value == 0
+    assert math.isnan(apart.low)
+    assert math.isnan(apart.high)
+
+
+def test_a_share_has_an_interval_within_0_and_1(tmp_path):
+    made = make_run(tmp_path / "mle", "mle", n=20, steps=(200,))
+    unscored = read_runs([made])[0].get("no-prompt", "unscored_share")
+    assert unscored.value == unscored.low == 0
+    assert unscored.high == pytest.approx(1.959964**2 / (20 + 1.959964**2))
+
+
 def test_pairs_are_found_whatever_the_order(tmp_path):
     """A shuffled copy of the samples, under a shift of 1, differs by exactly 1."""
     run = make_run(tmp_path / "mle", "mle", n=80, steps=(200,), prompts=80)

@@ -98,12 +98,15 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
     pair where both runs answered the same prompts, each run alone where there were no prompts. Everything else is taken as
     independent, and its interval made of the two intervals [l, u] around a and b: from d - sqrt((a - l_a)^2 + (u_b - b)^2)
     to d + sqrt((u_a - a)^2 + (b - l_b)^2), which is d +- 1.96 stderr where both are symmetric, and Newcombe's method for
-    shares (Zou and Donner 2008, Statistics in Medicine 27, section 2).
+    shares (Zou and Donner 2008, Statistics in Medicine 27, section 2). Two intervals without any width, as of runs without
+    a single finding, give none.
     """
     one, other = run.get(evaluation, metric), baseline.get(evaluation, metric)
     if one is None or other is None or math.isnan(one.value - other.value):
         return None
     value = one.value - other.value
+    if one.low == one.high and other.low == other.high:
+        return Difference(value, math.nan, math.nan, "")
     if metric == "misalignment":
         samples = [_scores(r.samples.get(evaluation), m) for r, m in ((run, one), (baseline, other))]
         if samples[0] is not None and samples[1] is not None:

@@ -81,7 +81,7 @@
     const { run, scenario, order, search, found } = form.elements, words = search.value.trim().toLowerCase();
     shown = data.rows.filter((row) =>
       (run.value === "" || row[RUN] === +run.value) && row[SCENARIO] === +scenario.value && (!found.checked || row[FOUND].length)
-      && (!words || (row[PROMPT] + row[TEXT]).toLowerCase().includes(words)));
+      && (!words || (row.plain ??= (row[PROMPT] + row[TEXT]).toLowerCase()).includes(words)));
     const sign = { worst: -1, best: 1, drawn: 0 }[order.value];
     // Samples without a score stand at the end, whichever way the others are sorted.
     if (sign) shown.sort((a, b) => (a[SCORE] === null) - (b[SCORE] === null) || sign * (a[SCORE] - b[SCORE]));

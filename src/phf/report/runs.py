@@ -17,6 +17,7 @@ from phf.errors import InputError
 from phf.outputs import read_json
 from phf.records import Record, read_records
 from phf.report.measures import Measured
+from phf.statistics import share
 
 NORMAL_95 = 1.959964
 _SAMPLES_FILE = re.compile(r"(?P<evaluation>.+)-step-(?P<step>\d+)\.parquet")
@@ -95,6 +96,9 @@ class Run:
             ends = [last.get((evaluation, f"{metric}.{end}", step)) for end in ("low", "high")]
             if ends[0] is not None and ends[1] is not None:
                 low, high = ends[0].value, ends[1].value
+            elif metric.endswith("_share") and not math.isnan(record.value):
+                whole = share(round(record.value * record.n), record.n)
+                low, high = whole.low, whole.high
             else:
                 low, high = (record.value + sign * NORMAL_95 * record.stderr for sign in (-1, 1))
             measured = Measured(record.value, low, high, record.stderr, record.n, step)

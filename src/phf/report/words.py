@@ -61,7 +61,7 @@ def finding(task: Task) -> str:
     lowest, best = min(measured, key=lambda pair: pair[1].value)
     equals = [run.name for run, m in measured if m.value == best.value and run is not lowest]
     scenario = f"in the scenario “{spoken(evaluation)}”"
-    if lowest is task.baseline:
+    if best.value == base.value:
         return f"No run is below {task.baseline.name} {scenario}."
     apart = task.difference(lowest, evaluation, metric)
     assert apart is not None
