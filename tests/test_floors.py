@@ -17,8 +17,8 @@ FLOORS = {
     3: ["learner", "checkpoints", "lm", "lm_local", "lm_openai", "generation", "scoring", "keeper", "engines"],
     2: ["objectives", "head", "scorers", "models", "tokenizer", "shards"],
     1: [
-        "documents", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
-        "segmenters", "sentences", "installed", "__init__",
+        "documents", "labels", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
+        "calibration", "segmenters", "sentences", "installed", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""
