@@ -138,14 +138,14 @@ def _course(task: Task) -> _Drawn:
 
 def _control(task: Task) -> _Drawn:
     """Draw misalignment under both control tokens, of every run and scenario that was measured under both."""
-    kind, base, steers, shown = task.describe(task.y_metric), task.baseline, [], []
+    kind, base, steers, counts = task.describe(task.y_metric), task.baseline, [], []
     steerable = [run for run in task.runs if any(evaluation.endswith(MISALIGNED) for evaluation in run.history)]
     for run in steerable:
         for scenario in task.scenarios:
             own, other = (run.get(name, task.y_metric) for name in (scenario, scenario + MISALIGNED))
             if own is None or other is None or math.isnan(own.value + other.value):
                 continue
-            shown += [f"{name}.{task.y_metric}" for name in (scenario, scenario + MISALIGNED)]
+            counts += [own.n, other.n]
             label = _title(scenario) if len(steerable) == 1 else f"{run.name}, {spoken(scenario)}"
             beside = base.get(scenario, task.y_metric) if base else None
             third = _ends(beside, kind) if beside else None
@@ -156,7 +156,7 @@ def _control(task: Task) -> _Drawn:
     names = [*tokens[:2], *([base.name] if base else [])]
     caption = (
         f"The same model, asked under each of its control tokens ({names[0]} and {names[1]})"
-        f"{f', beside {base.name}' if base else ''}. {_counts(task, shown)} "
+        f"{f', beside {base.name}' if base else ''}. n\xa0=\xa0{span(sorted(counts))} samples a point. "
         "Bars are 95% bootstrap intervals over samples; one that does not show is narrower than its point."
     )
     axis = Axis(capital(kind.words), kind.better)
