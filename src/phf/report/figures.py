@@ -148,7 +148,7 @@ def _control(task: Task) -> _Drawn:
             counts += [own.n, other.n]
             label = _title(scenario) if len(steerable) == 1 else f"{run.name}, {spoken(scenario)}"
             beside = base.get(scenario, task.y_metric) if base else None
-            third = _ends(beside, kind) if beside else None
+            third = _ends(beside, kind) if beside and not math.isnan(beside.value) else None
             steers.append(Steer(label, style_of(run.objective), _ends(own, kind), _ends(other, kind), third))
     if not steers:
         return None
