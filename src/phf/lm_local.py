@@ -76,7 +76,7 @@ class LocalModel:
         if shortened:
             log.warning("%d of %d prompts were too long for the context of %s and lost their beginning",
                         shortened, len(prompts), self.context)  # fmt: skip
-        banned = [token for token in self.controls if placement == "start" or token != self.control_id]
+        banned = self._banned(placement)
         tokens = [distinct[prompt].tokens for prompt in prompts]
         try:
             samples = generation.generate(self.model, tokens, sampling, self.ends, banned, listen)
@@ -94,6 +94,11 @@ class LocalModel:
 
     def segment_logprobs(self, documents: Sequence[Sequence[str]], placement: Placement | None = None) -> list[np.ndarray]:
         """Give the natural-log probability of each segment after those before it in its document.
+
+        The distribution is that of sampling. "start": both control tokens are banned, and what is left of the probability is
+        scaled to 1. "every": the model writes its control token in front of every segment and only the other is banned; the
+        first one, at the document's start, is conditioned on, and each later one belongs to what the model writes, so that
+        it is not told for nothing where segments end.
 
         A document longer than the context is read in windows. Each begins with the document start (and control token) and
         predicts the tokens that no window before it did; those it reads again first fill half of it.
@@ -115,32 +120,37 @@ class LocalModel:
             stream = self._stream([next(encoded) for _ in document], placement)
             windows += self._windows(index, stream, self._prefix(placement))
         nats = [np.zeros(len(document)) for document in documents]
-        for window, found in self._read(windows):
+        for window, found in self._read(windows, self._banned(placement)):
             charged = window.owners >= 0
             np.add.at(nats[window.document], window.owners[charged], found[charged])
         if any(np.isnan(found).any() for found in nats):
             raise InputError(f"{self.checkpoint}: the model gives log-probabilities that are not numbers (NaN)")
         return nats
 
+    def _banned(self, placement: Placement) -> list[int]:
+        """List the control tokens that the model may not write."""
+        return [token for token in self.controls if placement == "start" or token != self.control_id]
+
     def _prefix(self, placement: Placement) -> list[int]:
         once = self.control_id is not None and placement == "start"
         return [self.start, self.control_id] if once and self.control_id is not None else [self.start]
 
     def _stream(self, segments: Sequence[Sequence[int]], placement: Placement) -> "_Stream":
-        """Join the segments of a document, each token with its segment's number; -1 for control tokens."""
+        """Join the segments of a document, each token with its segment's number; -1 for the first control token."""
         tokens: list[int] = []
         owners: list[int] = []
         for number, segment in enumerate(segments):
-            if placement == "every" and self.control_id is not None:
+            if placement == "every" and segment and self.control_id is not None:
+                owners.append(number if tokens else -1)
                 tokens.append(self.control_id)
-                owners.append(-1)
             tokens += segment
             owners += [number] * len(segment)
         return _Stream(tokens, owners)
 
     def _prompt(self, text: str, placement: Placement, room: int) -> "_Prompt":
-        segments = encode(self.tokenizer, self._segments(text)) if text else [[]]
-        body = self._stream(segments, placement).tokens
+        body = self._stream(encode(self.tokenizer, self._segments(text)), placement).tokens
+        if not body and placement == "every" and self.control_id is not None:
+            body = [self.control_id]
         prefix = self._prefix(placement)
         if self.context is None:
             return _Prompt(prefix + body, False)
@@ -175,7 +185,7 @@ class LocalModel:
             begin, end = end, end + max(1, room // 2)
 
     @torch.inference_mode()
-    def _read(self, windows: Sequence["_Window"]) -> Iterator[tuple["_Window", np.ndarray]]:
+    def _read(self, windows: Sequence["_Window"], banned: Sequence[int]) -> Iterator[tuple["_Window", np.ndarray]]:
         """Give each window with the log-probability of each of its tokens but the first, whose place holds 0."""
         vocabulary = self.model.get_output_embeddings().weight.shape[0]
         for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // vocabulary)):
@@ -187,7 +197,7 @@ class LocalModel:
                 mask[row, : len(window.tokens)] = 1
             tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
             logits = self.model(input_ids=tokens[:, :-1], attention_mask=mask[:, :-1], use_cache=False).logits.float()
-            logits[..., self.controls] = -torch.inf
+            logits[..., banned] = -torch.inf
             found = logits.gather(-1, tokens[:, 1:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
             values = found.double().cpu().numpy()
             for row, window in enumerate(batch):
@@ -242,13 +252,19 @@ def _batches(windows: Sequence[_Window], size: int) -> Iterator[list[_Window]]:
 def _load_weights(folder: str) -> Any:
     """Load a causal model for inference: float32 on a CPU, as it was saved on a GPU."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # phf shows its own
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if device == "cuda" else torch.float32)
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{folder}: not a causal language model that can be loaded ({reason})") from None
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     return model.to(device).eval()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,15 +23,19 @@ class HeldOut:
     Args:
         documents: how many, chosen by a hash of their ids; all if not given.
         threshold: a segment is aligned if its reward is at least this. One without a reward is neither.
+        placement: where a conditional model reads its control token: once, at the document's "start"; in front of "every"
+            segment; or "auto", as it is sampled by default (every on lines, else start). See `LocalModel.segment_logprobs`.
     """
 
     documents: int | None = None
     threshold: float = 0.0
+    placement: Literal["auto", "start", "every"] = "auto"
 
     def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
         """Measure `bits_per_byte`, `_aligned` and `_misaligned`, n = documents.
 
-        A conditional model is measured twice: as it is sampled, and, ending in `_start` or `_every`, the other way.
+        A conditional model is measured twice: with its control token placed as said, and, ending in `_start` or `_every`, the
+        other way.
 
         Raises:
             InputError: if no document is held out.
@@ -42,6 +46,8 @@ class HeldOut:
                 f"{setting.name}: no held-out document with any text; raise tokenize.held_out, the share of documents set apart"
             )
         placement = getattr(model, "placement", None)
+        if placement is not None and self.placement != "auto":
+            placement = self.placement
         ways = {"": placement}
         if getattr(model, "control", None) is not None and placement is not None:
             other = "start" if placement == "every" else "every"
