@@ -67,6 +67,7 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Li
     from phf.tokenize import tokenize
 
     names = _names(recipe, only)
+    _check_lengths(recipe, names)
     layout = Layout(out)
     out.mkdir(parents=True, exist_ok=True)
     with outputs.whole_file(out / "recipe.yaml") as temporary:
@@ -95,6 +96,19 @@ def _names(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
         if name not in recipe.runs:
             raise InputError(f"unknown run {name!r}{suggestion(name, recipe.runs)}")
     return [name for name in recipe.runs if not only or name in only]
+
+
+def _check_lengths(recipe: config.Recipe, names: Sequence[str]) -> None:
+    """Refuse samples longer than the models that are to write them can read, before anything is trained."""
+    for measure, component in recipe.evaluate.measures.items():
+        longest = getattr(config.build("evaluations", component), "max_tokens", 0)
+        for name in names:
+            context = recipe.train_of(name).context
+            if longest > context - 2:  # a document start and a control token come first
+                raise InputError(
+                    f"evaluate.measures.{measure}.max_tokens is {longest}, but {name} is trained on sequences of {context} tokens, "
+                    f"of which two are taken; set it to {context - 2} or less"
+                )
 
 
 def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progress: Listener) -> None:
