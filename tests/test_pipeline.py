@@ -64,6 +64,13 @@ def test_unknown_runs_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_samples_longer_than_the_model_reads_are_refused_before_training(tmp_path):
+    made = recipe(tmp_path, evaluate={"measures": {"no-prompt": {"name": "samples", "n": 4, "max_tokens": 40}}})
+    with pytest.raises(InputError, match=r"no-prompt\.max_tokens is 40, but mle .* 16 tokens.*set it to 14 or less"):
+        pipeline.run(made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_runs_and_they_go_on(tmp_path, number):

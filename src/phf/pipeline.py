@@ -106,8 +106,8 @@ def _check_lengths(recipe: config.Recipe, names: Sequence[str]) -> None:
             context = recipe.train_of(name).context
             if longest > context - 2:  # a document start and a control token come first
                 raise InputError(
-                    f"evaluate.measures.{measure}.max_tokens is {longest}, but {name} is trained on sequences of {context} tokens, "
-                    f"of which two are taken; set it to {context - 2} or less"
+                    f"evaluate.measures.{measure}.max_tokens is {longest}, but {name} is trained on sequences of {context} "
+                    f"tokens, of which two are taken; set it to {context - 2} or less"
                 )
 
 
