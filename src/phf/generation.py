@@ -20,6 +20,8 @@ from phf.lm import Sampling
 
 _ADMIT_SHARE = 8
 """Prompts enter when one row in so many is free, so that their forward pass has company."""
+_SLACK = 16
+"""Columns that a new buffer has to spare. Few, since memory is read fastest without gaps; moving costs little that seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,10 @@ def generate(
         InputError: if the model gives logits that are not numbers.
     """
     samples: list[Sample | None] = [None] * len(prompts)
+    kind = _Batch if _keeps_attention(model) else _PlainBatch
     # Long prompts first: rows in flight together then have similar lengths. The order is invisible in the result.
     waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    batch = _Batch(model, prompts, sampling, ends, banned)
+    batch = kind(model, prompts, sampling, ends, banned)
     done = 0
     while waiting or batch.rows:
         free = sampling.batch - len(batch.rows)
@@ -81,6 +84,13 @@ def generate(
             listen(done)
     assert all(sample is not None for sample in samples)
     return [sample for sample in samples if sample is not None]
+
+
+def _keeps_attention(model: Any) -> bool:
+    """Tell whether all that the model remembers of a text are keys and values by position; Mamba, for one, remembers a state."""
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        return False
+    return all(isinstance(layer, DynamicLayer) for layer in DynamicCache(config=model.config).layers)
 
 
 def draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
@@ -126,18 +136,24 @@ class _Columns:
 
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one attention layer in one buffer, (R, heads, C, width)."""
+    """Keys and values of one attention layer in one buffer each, (R, heads, C, width)."""
 
     keys: torch.Tensor
     values: torch.Tensor
 
-    def __init__(self, columns: _Columns, rows: int, capacity: int, like: Any) -> None:
+    def __init__(self, columns: _Columns, like: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.columns, self.dtype, self.device = columns, like.keys.dtype, like.keys.device
-        self.keys, self.values = (
-            part.new_zeros((rows, part.shape[1], capacity, part.shape[3])) for part in (like.keys, like.values)
-        )
+        self.keys, self.values = (part.new_empty((0, part.shape[1], 0, part.shape[3])) for part in (like.keys, like.values))
         self.is_initialized = True
+
+    def move(self, rows: int, low: int, high: int, to: int, shape: tuple[int, int]) -> None:
+        """Put columns [low, high) of the first rows into new buffers of `shape` rows and columns, so that they end at `to`."""
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_zeros((shape[0], old.shape[1], shape[1], old.shape[3]))
+            new[:rows, :, to - (high - low) : to] = old[:rows, :, low:high]
+            setattr(self, name, new)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -169,8 +185,7 @@ class _Batch:
     ) -> None:
         self.model, self.prompts, self.sampling = model, prompts, sampling
         self.ends, self.banned = list(ends), list(banned)
-        widest = max(map(len, prompts), default=0) + sampling.max_tokens
-        self.capacity = widest + widest // 4  # the slack: how many steps pass between two moves of the buffer
+        self.most = min(sampling.batch, len(prompts))
         self.rows: list[_Row] = []
         self.columns = _Columns()
         self.layers: list[_Layer] = []
@@ -182,7 +197,6 @@ class _Batch:
         """Let prompts in: run them, put their keys and values into the free rows, and sample their first tokens."""
         prompts = [self.prompts[index] for index in indices]
         width = max(map(len, prompts))
-        self._make_room(width)
         tokens = torch.zeros((len(prompts), width), dtype=torch.long)
         mask = torch.zeros_like(tokens)
         for row, prompt in enumerate(prompts):
@@ -194,8 +208,9 @@ class _Batch:
         logits = self._forward(tokens, padded, positions, cache)
         columns, taken = self.columns, len(self.rows)
         if not self.layers:
-            self.layers = [_Layer(columns, self.sampling.batch, self.capacity, layer) for layer in cache.layers]
+            self.layers = [_Layer(columns, layer) for layer in cache.layers]
             self.cache = Cache(layers=[*self.layers])
+        self._make_room(width)
         for layer, filled in zip(self.layers, cache.layers, strict=True):
             layer.keys[taken : taken + len(prompts), :, columns.high - width : columns.high] = filled.keys
             layer.values[taken : taken + len(prompts), :, columns.high - width : columns.high] = filled.values
@@ -209,8 +224,7 @@ class _Batch:
 
     def step(self) -> None:
         """Sample one more token for every row."""
-        if self.columns.high == self.capacity:
-            self._make_room(0)
+        self._make_room(0)
         low, high = self.columns.low, self.columns.high
         firsts = torch.tensor([row.first for row in self.rows])
         tokens = torch.tensor([[row.tokens[-1]] for row in self.rows])
@@ -271,22 +285,39 @@ class _Batch:
             row.tokens.append(token)
 
     def _make_room(self, width: int) -> None:
-        """Move what is in use to the buffer's left, leaving `width` columns or more before `high` and one or more after it."""
+        """See that there are `width` columns or more before `high`, and one or more after it: else move to new buffers."""
         low, high = self.columns.low, self.columns.high
-        if not self.rows:
-            self.columns.low = self.columns.high = width
+        if self.layers and width <= high < self.layers[0].keys.shape[2]:
             return
-        if width <= high < self.capacity:
-            return
-        moved = max(width, high - low)
+        to = max(width, high - low)
         for layer in self.layers:
-            for part in (layer.keys, layer.values):
-                part[: len(self.rows), :, moved - (high - low) : moved] = part[: len(self.rows), :, low:high].clone()
+            layer.move(len(self.rows), low, high, to, (self.most, to + _SLACK))
         for row in self.rows:
-            row.first += moved - high
-        self.columns.low, self.columns.high = moved - (high - low), moved
+            row.first += to - high
+        self.columns.low, self.columns.high = to - (high - low), to
 
     def _noise(self, index: int) -> np.ndarray:
         """Give the numbers in [0, 1) that decide one sample: counter-based, so they need no other sample's to be drawn first."""
         key = np.array([self.sampling.seed, index], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).random(self.sampling.max_tokens, dtype=np.float32)
+
+
+class _PlainBatch(_Batch):
+    """Rows of a model whose memory cannot be aligned on the right: of one length each time, read anew for every token."""
+
+    def admit(self, indices: Sequence[int]) -> None:
+        entering = [_Row(index, 0, self._noise(index), []) for index in indices]
+        self.rows += entering
+        self._sample_apart(entering)
+
+    def step(self) -> None:
+        self._sample_apart(self.rows)
+
+    def _sample_apart(self, rows: Sequence[_Row]) -> None:
+        by_length: dict[int, list[_Row]] = {}
+        for row in rows:
+            by_length.setdefault(len(self.prompts[row.index]) + len(row.tokens), []).append(row)
+        for same in by_length.values():
+            texts = [[*self.prompts[row.index], *row.tokens] for row in same]
+            found = self.model(input_ids=torch.tensor(texts).to(self.model.device), use_cache=False, **self.last_logits)
+            self._sample(same, found.logits[:, -1])

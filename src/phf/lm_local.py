@@ -1,9 +1,9 @@
 """A language model on this machine: any Hugging Face causal model, under a control token or none.
 
 Documents are read as in training: `<|endoftext|>`, the control token, then the tokens of each segment, tokenised apart.
-A conditional model reads its control token once, before the first segment ("start"), or before every one ("every"). What
-is conditioned on is never charged, and control tokens have no part in the distribution over text: where they cannot be
-sampled, probabilities are those of the other tokens given that no control token comes.
+A conditional model reads its control token once, before the first segment ("start"), or before every one ("every").
+Probabilities are those of the distribution that samples are drawn from: what stands in front of a text is conditioned on
+and never charged, and control tokens that cannot be sampled have no share.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -255,7 +255,7 @@ def _load_weights(folder: str) -> Any:
     from transformers.utils import logging as transformers_logging
 
     bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # phf shows its own
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # phf shows its own
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if device == "cuda" else torch.float32)
@@ -264,7 +264,7 @@ def _load_weights(folder: str) -> Any:
         raise InputError(f"{folder}: not a causal language model that can be loaded ({reason})") from None
     finally:
         if bars:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     return model.to(device).eval()
 
 
