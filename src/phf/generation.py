@@ -18,8 +18,9 @@ from transformers.cache_utils import DynamicLayer
 from phf.errors import InputError
 from phf.lm import Sampling
 
-_ADMIT_SHARE = 8
-"""Prompts enter when one row in so many is free, so that their forward pass has company."""
+_ADMIT_AT = 0.75
+"""Share of free rows at which waiting prompts enter. Late: rows of one age read few columns; rows of many ages all read as
+many as the oldest one has, and reading them is what a step costs most. Yet before a few long rows run alone."""
 _SLACK = 16
 """Columns that a new buffer has to spare. Few, since memory is read fastest without gaps; moving costs little that seldom."""
 
@@ -72,7 +73,7 @@ def generate(
     done = 0
     while waiting or batch.rows:
         free = sampling.batch - len(batch.rows)
-        if waiting and (not batch.rows or free * _ADMIT_SHARE >= sampling.batch):
+        if waiting and (not batch.rows or free >= _ADMIT_AT * sampling.batch):
             batch.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
         else:
             batch.step()
