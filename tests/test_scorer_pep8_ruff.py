@@ -127,9 +127,17 @@ def test_what_stands_around_changes_nothing(ruff, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(pep8_ruff, "_IN_MEMORY", "/no such folder")
     monkeypatch.setenv("RUFF_OUTPUT_FILE", str(tmp_path / "elsewhere"))
     np.testing.assert_array_equal(ruff.score([SOURCE]), expected)
     assert list(folder.iterdir()) == []
+
+
+def test_no_room_for_the_texts_is_an_error(ruff, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/no such folder either")
+    monkeypatch.setattr(pep8_ruff, "_IN_MEMORY", "/no such folder")
+    with pytest.raises(InputError, match="TMPDIR"):
+        ruff.score(["x=1\n"])
 
 
 def test_a_ruff_that_takes_other_options_is_an_error(ruff, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """PEP 8 in minutes: violations that ruff finds by pycodestyle's rules, per character, many documents to one process."""
 
 import bisect
+import contextlib
 import itertools
 import json
 import logging
@@ -11,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,8 @@ from phf.scorers import Finding
 from phf.scorers.pep8 import DEFAULT_IGNORE
 
 _FILES = 10_000  # texts and
-_BYTES = 32_000_000  # bytes of them that one process of ruff is given at most
+_CHARACTERS = 8_000_000  # characters of them that one process of ruff is given at most
+_IN_MEMORY = "/dev/shm"  # where there is one: making thousands of small files on a disk takes longer than checking them
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NOQA = re.compile(r"# no(?:qa|pep8)\b", re.IGNORECASE)
 # What pycodestyle lets pass on a line that has a noqa comment; all else it reports all the same.
@@ -150,7 +151,7 @@ def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
             continue
         batch.append(place)
         size += len(text)
-        if len(batch) == _FILES or size >= _BYTES:
+        if len(batch) == _FILES or size >= _CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:
@@ -184,12 +185,7 @@ def _run(command: list[str], sources: dict[int, bytes]) -> dict[int, list[_Viola
         InputError: if it does not take its options, or the texts cannot be written for it.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUFF_")}
-    with tempfile.TemporaryDirectory(prefix="phf-ruff-") as name, tempfile.TemporaryFile() as said:
-        try:
-            for place, source in sources.items():
-                (Path(name) / f"{place}.py").write_bytes(source)
-        except OSError as error:
-            raise InputError(f"{name}: texts cannot be written there for ruff: {error}; TMPDIR chooses another place") from None
+    with _written(sources) as name, tempfile.TemporaryFile() as said:
         with subprocess.Popen(
             command, cwd=name, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
         ) as process:
@@ -206,6 +202,29 @@ def _run(command: list[str], sources: dict[int, bytes]) -> dict[int, list[_Viola
     if process.returncode not in (0, 1) or "panic" in message:
         raise _CrashError(f"status {process.returncode}: {message[:200]}")
     return found
+
+
+@contextlib.contextmanager
+def _written(sources: dict[int, bytes]) -> Iterator[str]:
+    """Write each source to a file named by its place, in a folder that goes afterwards; in memory if they fit.
+
+    Raises:
+        InputError: if there is no room for them.
+    """
+    with contextlib.ExitStack() as stack:
+        for parent in (_IN_MEMORY, None):
+            try:
+                name = stack.enter_context(tempfile.TemporaryDirectory(prefix="phf-ruff-", dir=parent))
+                for place, source in sources.items():
+                    with open(f"{name}/{place}.py", "wb") as file:
+                        file.write(source)
+                break
+            except OSError as error:
+                stack.close()
+                reason = error
+        else:
+            raise InputError(f"texts cannot be written to a temporary folder for ruff: {reason}; TMPDIR names another place")
+        yield name
 
 
 def _read(lines: Iterable[bytes], sources: dict[int, bytes]) -> dict[int, list[_Violation]]:
