@@ -35,9 +35,9 @@ def tokens(tmp_path_factory):
     return tiny.token_store(tmp_path_factory.mktemp("corpus"))
 
 
-def go(tokens, out, name="mle", fields=None, **changes):
+def go(store, out, name="mle", fields=None, **changes):
     fields = OBJECTIVES[name] if fields is None else fields
-    return train(tokens, out, "run", config.Component(name=name, **fields), tiny.train_options(**changes))
+    return train(store, out, "run", config.Component(name=name, **fields), tiny.train_options(**changes))
 
 
 def weights(out):
@@ -93,6 +93,14 @@ def test_accumulation_does_not_change_the_losses(tokens, tmp_path):
     assert losses(tmp_path / "uneven") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
+def test_bf16_products_train_float32_weights_to_about_the_same_loss(tokens, tmp_path):
+    go(tokens, tmp_path / "fp32")
+    go(tokens, tmp_path / "bf16", precision="bf16")
+    assert losses(tmp_path / "bf16") == pytest.approx(losses(tmp_path / "fp32"), rel=0.02)
+    assert losses(tmp_path / "bf16") != losses(tmp_path / "fp32")
+    assert {str(tensor.dtype) for tensor in weights(tmp_path / "bf16").values()} == {"torch.float32"}
+
+
 # never lost
 
 
@@ -118,7 +126,7 @@ def test_stopped_and_continued_is_straight_bit_for_bit(tokens, tmp_path, name, m
 
 
 def test_an_epoch_ends_in_the_middle_of_a_batch_and_training_goes_on(tokens, tmp_path):
-    go(tokens, tmp_path / "long", tokens=4096 * 8, save_every=4096, log_every=64)
+    go(tokens, tmp_path / "long", tokens=16_384, save_every=4096, log_every=64)
     positions = json.loads(next((tmp_path / "long").glob("state-*/position.json")).read_text())
     assert positions["epoch"] >= 1
 
@@ -264,7 +272,7 @@ def test_metrics_tell_the_spread_of_weights(tokens, tmp_path):
 
 
 def test_a_model_learns(tokens, tmp_path):
-    go(tokens, tmp_path / "run", tokens=32_768, batch=8, log_every=8)
+    go(tokens, tmp_path / "run", tokens=16_384, batch=8, log_every=8)
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0] - 1.5
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from phf import __version__, config, outputs
 from phf.checkpoints import Position, load_state, save_checkpoint, save_state
@@ -131,6 +132,7 @@ class _Trainer:
             "segmenter": store.meta["segmenter"],
             "phf": __version__,
         }
+        AcceleratorState._reset_state()  # accelerate holds one precision a process; each run chooses its own
         self.accelerator = Accelerator(
             mixed_precision="bf16" if _bf16(options.precision) else "no",
             cpu=not torch.cuda.is_available(),
