@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -284,13 +285,21 @@ def generate(
 def inspect(
     annotated: Annotated[Path, typer.Argument(help="Folder that annotate wrote, or published scored data.")],
     column: Annotated[str, typer.Option(help="Column of rewards.")] = "rewards",
-    threshold: Annotated[str | None, typer.Option(help="Reward or quantile (p50) to look around.")] = None,
+    threshold: Annotated[str, typer.Option(help="Reward, or quantile of the segments, to look around.")] = "p50",
     svg: Annotated[Path | None, typer.Option(help="Also draw the histogram into this file.")] = None,
 ) -> None:
     """Show how rewards are distributed, and what a threshold would call aligned.
 
-    phf inspect work/annotated --threshold p50
+        phf inspect work/annotated --threshold p50
     """
+    from phf.inspection import draw, text
+    from phf.inspection import inspect as run_inspect
+
+    found = run_inspect(annotated, column, threshold)
+    _say(text(found, shutil.get_terminal_size().columns))
+    if svg is not None:
+        draw(found, svg)
+        _say(f"Wrote: {svg}")
 
 
 @reward_app.command("train")
