@@ -11,14 +11,14 @@ import phf
 
 ROOT = Path(phf.__file__).parent
 FLOORS = {
-    6: ["cli", "terminal", "__main__"],
+    6: ["cli", "__main__"],
     5: ["pipeline"],
     4: ["train", "annotate", "tokenize", "report", "reward", "inspection", "evaluate"],
     3: ["learner", "checkpoints", "lm", "lm_local", "lm_openai", "generation", "scoring", "keeper", "engines"],
     2: ["objectives", "head", "scorers", "models", "tokenizer", "shards"],
     1: [
         "documents", "labels", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
-        "calibration", "segmenters", "sentences", "installed", "__init__",
+        "calibration", "segmenters", "sentences", "installed", "inputs", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""

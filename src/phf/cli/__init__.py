@@ -1,0 +1,84 @@
+"""The phf command: parse, call, print. Nothing else in the house writes to the screen."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from phf import __version__
+from phf.cli import pieces, stages
+from phf.cli.options import fail, say
+from phf.errors import InputError, Stopped
+
+app = typer.Typer(
+    name="phf",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Train a reward model from human labels.")
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.report),
+    "The whole job": (stages.run,),
+    "Pieces": (pieces.generate, pieces.inspect, pieces.schema),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.command("list", rich_help_panel="Pieces")(pieces.list_components)
+app.add_typer(reward_app, name="reward", rich_help_panel="Pieces")
+reward_app.command("train")(pieces.reward_train)
+
+
+@app.callback(invoke_without_command=True)
+def about(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Pretrain language models with human feedback.
+
+    phf scores every segment of a corpus with a reward model, trains a causal language model under an objective that
+    uses the scores, and measures what each objective buys in alignment and costs in capability.
+
+    The whole job, resumable, from one file:
+
+        phf run recipes/pii-demo.yaml
+
+    Each stage alone reads folders and writes one; started again it goes on where it stopped:
+
+        phf annotate docs.jsonl --scorer pii --out work/annotated
+
+        phf tokenize work/annotated --out work/tokens
+
+        phf train work/tokens --objective conditional --out work/runs/conditional
+
+        phf evaluate work/runs/conditional --recipe recipe.yaml
+
+        phf report work/runs/* --out work/report
+
+    `phf COMMAND --help` explains a command and gives an example. Exit codes: 0 done; 2 bad input, said in one line;
+    130 and 143 stopped by a signal, with all work saved.
+    """
+    if version:
+        say(f"phf {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 2 with one line for bad input, and as signals do after a stop."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app(args=arguments, standalone_mode=True)
+    except InputError as error:
+        fail(f"error: {error}", 2)
+    except OSError as error:
+        if os.environ.get("PHF_DEBUG"):
+            raise
+        fail(f"error: {error.filename or 'input/output'}: {error.strerror or error}. What was finished before is whole", 2)
+    except Stopped as stopped:
+        fail(str(stopped), 128 + stopped.number)
+    except KeyboardInterrupt:
+        fail("stopped; what was finished is kept, and the same command goes on from there", 130)

@@ -1,0 +1,77 @@
+"""What the commands share: options, recipes read from files, flags and KEY=VALUE changes, and what is said at the end."""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from phf.config import Recipe
+
+_SECTIONS = "name|corpus|annotate|tokenize|train|runs|evaluate|report|jobs"
+
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="YAML recipe; this stage reads its own section of it.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Change the recipe, such as train.tokens=10M.", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")]
+
+
+def split(words: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Tell inputs from KEY=VALUE changes of the recipe."""
+    changes = [word for word in words or [] if re.match(rf"({_SECTIONS})(\.[^=]+)?=", word)]
+    return [word for word in words or [] if word not in changes], changes
+
+
+def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str, Any] | None = None) -> "Recipe":
+    """Read a recipe; options of the command line go over it, and KEY=VALUE changes over both."""
+    from phf.config import read_recipe
+
+    flags = [f"{key}={json.dumps(value)}" for key, value in (options or {}).items() if value is not None]
+    return read_recipe(path, [*flags, *(changes or [])])
+
+
+def share_held_out(run: Path, otherwise: float) -> float:
+    """Give the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
+    from phf.config import read_yaml
+
+    about = run / "config.yaml"
+    return float(read_yaml(about)["tokens"]["tokenize"]["held_out"]) if about.exists() else otherwise
+
+
+def scorer_named(name: str | None) -> Any:
+    """Name a scorer, or the one that a folder of `phf reward train` holds."""
+    if name is None or not Path(name).is_dir():
+        return name
+    return {"name": "classifier", "model": name} if (Path(name) / "config.json").exists() else {"name": "toxicity", "path": name}
+
+
+def number(value: float | int | None) -> str:
+    """Write a number for a table."""
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def done(what: str, already: bool, next_step: str) -> None:
+    """Say what was written, and what can be done with it."""
+    say(f"{'Already there, left alone' if already else 'Wrote'}: {what}")
+    say(f"Next: {next_step}")
+
+
+def say(text: str) -> None:
+    """Print on standard output."""
+    from phf.cli import terminal
+
+    terminal.say(text)
+
+
+def fail(text: str, code: int) -> None:
+    """Print an error in one line on standard error, and exit."""
+    from phf.cli import terminal
+
+    terminal.fail(text)
+    sys.exit(code)

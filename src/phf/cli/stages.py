@@ -1,0 +1,188 @@
+"""The commands that run a stage, in order, and the one that runs them all."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phf.cli.options import Overrides, Quiet, RecipeFile, done, resolved, scorer_named, share_held_out, split
+from phf.errors import InputError
+
+
+def annotate(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT]... [KEY=VALUE]...", help="Files, folders, globs, fsspec addresses, hf:NAME.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("annotated"),
+    scorer: Annotated[
+        str | None, typer.Option("--scorer", "-s", help="Who gives rewards: `phf list scorers`, or a reward model's folder.")
+    ] = None,
+    segmenter: Annotated[str | None, typer.Option(help="How texts are cut: `phf list segmenters`.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column that holds the text.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-w", min=1, help="Local processes; all cores by default.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local, or ray.")] = None,
+    recipe: RecipeFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Cut documents into segments and score each one.
+
+        phf annotate corpus/*.jsonl.gz --scorer toxicity --segmenter sentences --out work/annotated
+
+    Writes Parquet parts (id, segments, rewards; higher is better, NaN could not be scored) and manifest.json.
+    """
+    from phf.annotate import annotate as run_annotate
+    from phf.cli import terminal
+
+    files, changes = split(inputs)
+    made = resolved(recipe, changes, {
+        "corpus.inputs": files or None, "annotate.scorer": scorer_named(scorer), "annotate.segmenter": segmenter,
+        "corpus.text_column": text_column, "annotate.workers": workers, "annotate.engine": engine,
+    })  # fmt: skip
+    with terminal.progress(quiet) as progress:
+        summary = run_annotate(made.corpus, made.annotate, out, progress)
+    failed = f"; {summary.failed:,} failed, see {out}/quarantine.jsonl" if summary.failed else ""
+    done(
+        f"{out}: {summary.documents:,} documents, {summary.segments:,} segments, {summary.unscored:,} unscored{failed}",
+        summary.was_finished,
+        f"phf inspect {out}, then phf tokenize {out} --out {out.parent / 'tokens'}",
+    )
+
+
+def tokenize(
+    annotated: Annotated[Path, typer.Argument(help="Folder that annotate wrote, or published scored data.")],
+    changes: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("tokens"),
+    recipe: RecipeFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Tokenise a scored corpus, once for all objectives.
+
+        phf tokenize work/annotated --out work/tokens tokenize.tokenizer=gpt2 tokenize.held_out=0.01
+
+    Writes a token store: tokens, where segments and documents begin, rewards, the tokenizer. Held-out documents stay out of it.
+    """
+    from phf.cli import terminal
+    from phf.tokenize import tokenize as run_tokenize
+
+    made = resolved(recipe, changes)
+    with terminal.progress(quiet) as progress:
+        summary = run_tokenize(annotated, out, made.tokenize, progress)
+    done(
+        f"{out}: {summary.tokens:,} tokens of {summary.documents:,} documents; "
+        f"{summary.held_out:,} held out, {summary.empty:,} empty",
+        summary.already_done,
+        f"phf train {out} --objective mle --out {out.parent / 'runs' / 'mle'}",
+    )
+
+
+def train(
+    tokens: Annotated[Path, typer.Argument(help="Folder that tokenize wrote.")],
+    changes: Overrides = None,
+    objective: Annotated[str | None, typer.Option("--objective", help="`phf list objectives`.")] = None,
+    run_name: Annotated[str | None, typer.Option("--run", help="Instead: a run of the recipe, by name.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")] = None,
+    recipe: RecipeFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model under an objective.
+
+        phf train work/tokens --objective conditional --out work/runs/conditional runs.conditional.threshold=0 train.tokens=10M
+
+    Stopped by Ctrl-C it saves its state, and the same command goes on from there. Several devices:
+    `torchrun --nproc-per-node 8 -m phf train ...`.
+    """
+    from phf.cli import terminal
+    from phf.train import train as run_train
+
+    if (objective is None) == (run_name is None):
+        raise InputError("give either --objective, by name, or --run, a run of the recipe")
+    name = run_name or (out.name if out else str(objective))
+    first = [] if objective is None else [f"runs.{name}.name={objective}"]
+    made = resolved(recipe, [*first, *(changes or [])])
+    if name not in made.runs:
+        raise InputError(f"--run {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
+    folder = out or Path("runs") / name
+    with terminal.progress(quiet) as progress:
+        summary = run_train(tokens, folder, name, made.runs[name].objective, made.train_of(name), progress)
+    done(
+        f"{summary.checkpoint}: {summary.tokens:,} tokens in {summary.step:,} steps",
+        summary.already_done,
+        f"phf evaluate {folder}",
+    )
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
+    changes: Overrides = None,
+    annotated: Annotated[
+        Path | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
+    measure: Annotated[list[str] | None, typer.Option("--measure", help="Only these measures of the recipe.")] = None,
+    recipe: RecipeFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model: how often it writes what it should not, and what it lost.
+
+        phf evaluate work/runs/conditional --recipe recipe.yaml
+
+    Without a recipe it takes 4,096 samples without a prompt and bits per byte on held-out documents.
+    Writes records.jsonl (one number a line, with its error and sample count) and every sample.
+    """
+    from phf.cli import terminal
+    from phf.evaluate import evaluate as run_evaluate
+
+    made = resolved(recipe, changes)
+    folder = out or Path(model)
+    if out is None and not folder.is_dir():
+        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
+    corpus = annotated or folder.parent.parent / "annotated"
+    held_out = share_held_out(folder, made.tokenize.held_out)
+    with terminal.progress(quiet) as progress:
+        records = run_evaluate(model, corpus, made.evaluate, folder, held_out, measure, progress)
+    rows = [
+        [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
+    ]
+    terminal.table(f"{folder}", ["measure", "metric", "value", "stderr", "n"], rows)
+    done(f"{folder / 'records.jsonl'}: {len(records)} records", False, f"phf report {folder.parent}/*")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("report"),
+    recipe: RecipeFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare runs on one self-contained page.
+
+    phf report work/runs/* --out work/report
+    """
+    from phf.cli import terminal
+    from phf.report import report as run_report
+
+    with terminal.progress(quiet) as progress:
+        page = run_report(runs, out, resolved(recipe, None).report, progress)
+    done(f"{page}", False, "open it in a browser")
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe.")],
+    changes: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of all outputs; work/NAME by default.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only these runs of the recipe; repeatable.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe from corpus to report. What is done already is left alone.
+
+    phf run recipes/pii-demo.yaml --only mle --only conditional train.tokens=1M
+    """
+    from phf.cli import terminal
+    from phf.pipeline import run as run_recipe
+
+    made = resolved(recipe, changes)
+    with terminal.progress(quiet) as progress:
+        page = run_recipe(made, out or Path("work") / made.name, only or (), progress)
+    done(f"{page}", False, "open it in a browser")
