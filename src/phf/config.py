@@ -315,6 +315,7 @@ def schema() -> dict[str, Any]:
     """Give the JSON Schema of a recipe, with the fields of every installed component, for editors."""
     whole = _with_references(Recipe.model_json_schema())
     definitions = whole.setdefault("$defs", {})
+    definitions["Run"] = {"anyOf": [{"$ref": "#/$defs/objectives"}, definitions["Run"]]}
     for kind in plugins.GROUPS:
         choices: list[dict[str, Any]] = [{"enum": list(plugins.available(kind))}]
         for name in plugins.available(kind):
