@@ -7,8 +7,6 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
@@ -103,35 +101,11 @@ def _checker(max_line_length: int, ignore: tuple[str, ...]) -> Callable[[list[st
         quiet=2,
         verbose=0,
     )
-    options = guide.options
+    from phf.scorers.pep8_checker import Checker, Report
 
     def check(lines: list[str]) -> list[tuple[int, int, str]]:
-        report = _Report(ignore)
-        pycodestyle.Checker(lines=lines, options=options, report=report).check_all()
+        report = Report(ignore)
+        Checker(lines=lines, options=guide.options, report=report).check_all()
         return report.found
 
     return check
-
-
-class _Report(SimpleNamespace):
-    """What pycodestyle's checker tells its violations to: a list, and nothing printed."""
-
-    def __init__(self, ignore: tuple[str, ...]) -> None:
-        self.ignore = ignore
-        self.found: list[tuple[int, int, str]] = []
-
-    def error(self, row: int, offset: int, text: str, check: Any) -> str | None:
-        code = text[:4]
-        if code.startswith(self.ignore):
-            return None
-        self.found.append((row, offset, code))
-        return code
-
-    def init_file(self, filename: str, lines: list[str], expected: Any, line_offset: int) -> None:
-        pass
-
-    def increment_logical_line(self) -> None:
-        pass
-
-    def get_file_results(self) -> int:
-        return len(self.found)
