@@ -89,7 +89,7 @@ def compare(what, texts):
 
 def speed():
     """Whole files, by document and by line."""
-    yield from compare("files", library(every=8))
+    yield from compare("files", library(every=3))
 
 
 def samples():

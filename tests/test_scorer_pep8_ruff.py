@@ -3,6 +3,7 @@
 import itertools
 import os
 import pickle
+import re
 import stat
 
 import numpy as np
@@ -147,6 +148,15 @@ def test_a_ruff_that_takes_other_options_is_an_error(ruff, tmp_path, monkeypatch
     monkeypatch.setattr(pep8_ruff, "_ruff", lambda: os.fspath(program))
     with pytest.raises(InputError, match="unexpected argument --preview"):
         ruff.score(["x=1\n"])
+
+
+def test_rows_are_read_as_json_would(ruff, monkeypatch):
+    quoted = 'x = "noqa_row":7,"location":{"column":3,"row":9},"message":\n'
+    text = f"{SOURCE}{quoted}x=1\n\n\n"
+    quick = ruff.findings(text)
+    monkeypatch.setattr(pep8_ruff, "_ROW", re.compile(b"(?!)"))
+    assert ruff.findings(text) == quick
+    assert {"E901", "W391", "W291"} <= {each.kind for each in quick}
 
 
 def test_pickles(ruff):
