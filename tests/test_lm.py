@@ -86,6 +86,26 @@ def test_batched_samples_equal_those_sampled_alone(kind, batch):
     assert len({len(sample.tokens) for sample in expected}) > 3
 
 
+def test_samples_are_distributed_as_those_of_model_generate():
+    tiny, count = model(spread=12.0), 3000
+    start = torch.zeros((count, 1), dtype=torch.long)
+    torch.manual_seed(0)
+    theirs = tiny.generate(
+        start, attention_mask=torch.ones_like(start), do_sample=True, temperature=0.7, top_p=0.9, top_k=0,
+        min_new_tokens=3, max_new_tokens=3, eos_token_id=0, pad_token_id=0,
+    )[:, 1:]  # fmt: skip
+    samples = generation.generate(tiny, [[0]] * count, Sampling(min_tokens=3, max_tokens=3, batch=500), [0])
+    ours = torch.tensor([sample.tokens for sample in samples])
+    for place in range(3):
+        expected, found = (torch.bincount(tokens[:, place], minlength=320) for tokens in (theirs, ours))
+        assert 5 < (expected > 0).sum() < 320
+        both = expected + found
+        seen = both > 9
+        distance = ((found - expected)[seen] ** 2 / both[seen]).sum()  # chi squared, one degree a token
+        freedom = float(seen.sum())
+        assert abs(distance - freedom) < 4 * (2 * freedom) ** 0.5
+
+
 def test_the_end_is_not_sampled_before_min_tokens():
     samples = generation.generate(model(), [[0]] * 50, Sampling(min_tokens=7, max_tokens=9), ends=list(range(200)))
     assert min(len(sample.tokens) for sample in samples) == 7

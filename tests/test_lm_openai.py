@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, {"error": {"message": "no such model"}})
         elif "min_tokens" in body and self.quirks("refuses", None):
             self.answer(self.quirks("refuses", None), {"detail": "Unexpected fields in the request: {'min_tokens'}"})
+        elif body.get("echo") and self.quirks("breaks_on_echo", False):
+            self.answer(500, {"detail": "Internal Server Error"})
         elif body["max_tokens"] > 1000:
             self.answer(400, {"error": {"message": "the context is 1000 tokens"}})
         else:
@@ -172,8 +174,9 @@ def test_a_server_that_does_not_sample_is_noticed(caplog):
     assert "seems not to sample" in caplog.text
 
 
-def test_a_model_without_log_probabilities_is_an_error():
-    with serving(logprobs=False) as server, pytest.raises(InputError, match="gives no log-probabilities of a prompt"):
+@pytest.mark.parametrize("quirks", [{"logprobs": False}, {"breaks_on_echo": True}])
+def test_a_model_without_log_probabilities_is_an_error(quirks):
+    with serving(**quirks) as server, pytest.raises(InputError, match="gives no log-probabilities of a prompt"):
         lm.load(server.spec + "#tiny").logprobs(["text"])
 
 

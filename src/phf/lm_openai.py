@@ -112,16 +112,18 @@ class OpenAIModel:
     def _logprob(self, text: str) -> float:
         if not text:
             return 0.0
+        import openai
+
         with self._explained():
-            answer = self.client.completions.create(
-                model=self.name, prompt=self.prefix + text, max_tokens=0, echo=True, logprobs=1, temperature=0
-            )
+            try:
+                answer = self.client.completions.create(
+                    model=self.name, prompt=self.prefix + text, max_tokens=0, echo=True, logprobs=1, temperature=0
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:
+                raise self._without_logprobs(f" ({_said(error)})") from None
         found = answer.choices[0].logprobs
         if found is None or not found.token_logprobs or not found.text_offset:
-            raise InputError(
-                f"{self.url}: {self.name} gives no log-probabilities of a prompt (fields echo and logprobs of the completions "
-                "endpoint); use a server that does, such as vLLM, or load the model with hf:"
-            )
+            raise self._without_logprobs("")
         charged = [
             logprob
             for offset, logprob in zip(found.text_offset, found.token_logprobs, strict=True)
@@ -133,6 +135,12 @@ class OpenAIModel:
                 "name what begins a document at the end of the address: #model?start=..."
             )
         return float(sum(charged))
+
+    def _without_logprobs(self, why: str) -> InputError:
+        return InputError(
+            f"{self.url}: {self.name} gives no log-probabilities of a prompt{why}: fields echo and logprobs of the completions "
+            "endpoint; use a server that does, such as vLLM, or load the model with hf:"
+        )
 
     def _all(
         self,
