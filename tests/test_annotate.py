@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import toy_scorers
-from phf import config
+from phf import config, engines
 from phf.annotate import annotate
+from phf.corpora import Row
 from phf.documents import read_annotated
 from phf.errors import InputError
+from phf.keeper import Keeper
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +89,7 @@ def test_a_folder_made_from_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"annotate\.scorer\.offset was null, now 1"):
         annotate(corpus, options(scorer={"name": "toy", "offset": 1.0}), tmp_path / "out")
     corpus_of(tmp_path / "c.jsonl", poem(5, seed=1))
-    with pytest.raises(InputError, match="inputs was"):
+    with pytest.raises(InputError, match=r"inputs\.bytes was \d+, now \d+"):
         annotate(corpus, options(), tmp_path / "out")
     assert parts_of(tmp_path / "out") == kept
     (tmp_path / "other").mkdir()
@@ -167,14 +169,17 @@ def test_too_many_failures_stop_with_the_counts_and_finished_parts_stay(tmp_path
 
 
 def test_a_slow_scorer_is_not_taken_for_bad_documents(tmp_path):
-    # A batch takes three times the limit of one document, a document a third of it.
-    corpus = corpus_of(tmp_path / "c.jsonl", ["x" * 1000 + "\n"] * 12)
-    probe = time.perf_counter()
-    toy_scorers.burn(2_000_000)
-    steps = int(2_000_000 * 0.3 / (time.perf_counter() - probe) / 1000)
-    scorer = {"name": "toy", "work": steps, "batch_characters": 9_000}
-    summary = annotate(corpus, options(scorer=scorer, timeout=1.5, part=6), tmp_path / "out")
-    assert summary.failed == 0
+    # A batch of six documents takes twice the limit of one document, a document a third of it.
+    rows = [Row(f"d{i}", "x" * 999 + "\n") for i in range(6)]
+    scorer = {"name": "toy", "rest": 0.0005, "batch_characters": 9_000}
+    keeper = Keeper(options(scorer=scorer, timeout=1.5), memory=2.0)
+    try:
+        assert keeper.part(tmp_path / "0.parquet", rows).failures == []
+        process = keeper._process
+        assert keeper.part(tmp_path / "1.parquet", rows).failures == []
+        assert keeper._process is process, "the second batch was given the time of six documents"
+    finally:
+        keeper.close()
 
 
 def test_a_scorer_or_segmenter_that_cannot_work_stops_at_once(tmp_path):
@@ -258,15 +263,60 @@ def test_progress_counts_up_to_the_whole(tmp_path):
     annotate(corpus_of(tmp_path / "c.jsonl", poem(25)), options(), tmp_path / "out", heard.append)
     done = [progress.done for progress in heard]
     assert done == sorted(done)
+    assert all(progress.total in (None, 25) for progress in heard)
     assert (heard[-1].done, heard[-1].total, heard[-1].stage, heard[-1].unit) == (25, 25, "annotate", "documents")
+
+
+def test_what_ray_runs_gives_the_parts_of_the_local_engine(tmp_path):
+    """The task that reads and the actor that scores, run here one after the other as Ray would run them on a cluster."""
+    texts = poem(25)
+    texts[7] += "!crash\n"
+    corpus = corpus_of(tmp_path / "c.jsonl", texts)
+    annotate(corpus, options(max_failures=1.0), tmp_path / "local")
+    expected = parts_of(tmp_path / "local")
+    here = str(Path.cwd()), list(sys.path)
+    actor = engines._Actor(options(), *here)
+    for table in engines._read(None, corpus, 10, {1}, *here):
+        (done,) = actor(table).to_pylist()
+        assert not done["error"]
+        assert done["file"] == expected.pop(engines.part_name(done["part"]))
+        assert engines.part_from_json(done["summary"]).rows in (10, 5)
+    assert list(expected) == ["part-00001.parquet"]
+    (fault,) = engines._read(None, config.Corpus(inputs=["no such"]), 10, set(), *here)
+    assert "no such file" in actor(fault).to_pylist()[0]["error"]
+
+
+@pytest.mark.slow
+def test_ray_writes_what_the_local_engine_writes(tmp_path):
+    pytest.importorskip("ray")
+    texts = poem(45)
+    texts[7] += "!crash\n"
+    corpus = corpus_of(tmp_path / "c.jsonl", texts)
+    annotate(corpus, options(max_failures=1.0), tmp_path / "local")
+    over_ray = options(engine="ray", workers=2, max_failures=1.0)
+    summary = annotate(corpus, over_ray, tmp_path / "ray")
+    assert parts_of(tmp_path / "ray") == parts_of(tmp_path / "local")
+    assert quarantine(tmp_path / "ray") == quarantine(tmp_path / "local")
+    assert (summary.documents, summary.failed) == (45, 1)
+    # What Ray began, this machine alone may end.
+    manifest = tmp_path / "ray" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": False}))
+    (tmp_path / "ray" / "part-00002.parquet").unlink()
+    annotate(corpus, options(max_failures=1.0), tmp_path / "ray")
+    assert parts_of(tmp_path / "ray") == parts_of(tmp_path / "local")
+    with pytest.raises(InputError, match="no such file"):
+        annotate(config.Corpus(inputs=[str(tmp_path / "none.parquet")]), over_ray, tmp_path / "none")
+    with pytest.raises(InputError, match=r"document 'd0'.*Lossy do not join"):
+        annotate(corpus, options(engine="ray", segmenter="toy-lossy"), tmp_path / "lossy")
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from phf import config
+from phf import config, engines
 from phf.annotate import annotate
-options = {"scorer": {"name": "toy", "work": 200}, "segmenter": "lines", "part": 4, "workers": 2}
+from phf.corpora import Row
+options = {"scorer": {"name": "toy", "rest": 0.0005}, "segmenter": "lines", "part": 4, "workers": 2}
 if __name__ == "__main__":
     annotate(config.Corpus(inputs=[sys.argv[1]]), config.Annotate(**options), Path(sys.argv[2]))
 """
@@ -291,7 +341,7 @@ def run_and_kill(tmp_path, corpus, out, after):
 def resume_after_kills(tmp_path, kills, seed):
     texts = poem(60)
     corpus = corpus_of(tmp_path / "c.jsonl", texts)
-    straight = options(scorer={"name": "toy", "work": 200}, part=4)
+    straight = options(scorer={"name": "toy", "rest": 0.0005}, part=4)
     annotate(corpus, straight, tmp_path / "straight")
     start = time.monotonic()
     assert not run_and_kill(tmp_path, corpus, tmp_path / "timed", None)
@@ -306,7 +356,7 @@ def resume_after_kills(tmp_path, kills, seed):
             assert all(whole[name] == parts_of(tmp_path / "straight")[name] for name in whole)
             if killed % 2:
                 break
-        annotate(corpus, options(scorer={"name": "toy", "work": 200}, part=4, workers=2), out)
+        annotate(corpus, options(scorer={"name": "toy", "rest": 0.0005}, part=4, workers=2), out)
         assert parts_of(out) == parts_of(tmp_path / "straight")
         assert (out / "quarantine.jsonl").read_bytes() == (tmp_path / "straight" / "quarantine.jsonl").read_bytes()
         assert not list(out.glob(".*.tmp"))

@@ -111,7 +111,7 @@ def test_addresses_of_fsspec(tmp_path):
     try:
         assert texts_of("memory://phf-test/x.jsonl.gz", "memory://phf-test/y.parquet") == ["x", "y"]
         assert texts_of("memory://phf-test/*") == texts_of("memory://phf-test") == ["x", "y"]
-        assert corpora.inputs_fingerprint(corpus("memory://phf-test/*"))
+        assert corpora.inventory(corpus("memory://phf-test/*"))["files"] == 2
         with pytest.raises(InputError, match="no such file"):
             texts_of("memory://phf-test/none.jsonl")
         with pytest.raises(InputError, match="nosuch://x: cannot be opened"):
@@ -180,6 +180,21 @@ def test_parquet_rows_that_are_null_or_not_utf8(tmp_path):
     ]
 
 
+def test_readers_say_how_far_they_are(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(gzip.compress(json_lines(f"{name} {i**9}" for i in range(60_000))))
+    shares = []
+    assert sum(1 for _ in corpora.rows(corpus(tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"), shares.append)) == 120_000
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert any(0.1 < share < 0.4 for share in shares)
+    assert any(0.6 < share < 0.9 for share in shares)
+    shares.clear()
+    made = corpus(source={"name": "python-docs", "packages": ["json"], "limit_characters": 2000})
+    assert sum(1 for _ in corpora.rows(made, shares.append)) == len(shares)
+    assert shares[-1] == 1.0
+
+
 def test_missing_inputs_say_so(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, message in ((tmp_path / "no.jsonl", "no such file or folder"), (tmp_path / "empty", "no files in this folder")):
@@ -216,16 +231,16 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, kind):
     assert peak(5000) < 1.2 * peak(1000) + 500_000
 
 
-def test_the_fingerprint_follows_names_sizes_and_contents_not_times(tmp_path):
+def test_the_inventory_follows_names_sizes_and_contents_not_times(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_bytes(json_lines(["a" * 200_000, "b"]))
-    before = corpora.inputs_fingerprint(corpus(path))
+    before = corpora.inventory(corpus(path))
     path.touch()
-    assert corpora.inputs_fingerprint(corpus(path)) == before
+    assert corpora.inventory(corpus(path)) == before
     path.write_bytes(json_lines(["a" * 200_000, "c"]))
-    assert corpora.inputs_fingerprint(corpus(path)) != before
+    assert corpora.inventory(corpus(path)) != before
     with pytest.raises(InputError, match="no such file"):
-        corpora.inputs_fingerprint(corpus(tmp_path / "none.jsonl"))
+        corpora.inventory(corpus(tmp_path / "none.jsonl"))
 
 
 # Python on this machine ------------------------------------------------------------------------------------------

@@ -25,16 +25,16 @@ def install(folder, monkeypatch):
 
 @dataclass(frozen=True)
 class Toy:
-    """-(share of vowels) - offset, and something terrible at each of a few words."""
+    """-(share of vowels) - offset, in `rest` seconds a character; something terrible at each of a few words."""
 
     offset: float = 0.0
-    work: int = 0
+    rest: float = 0.0
     batch_characters: int = 2_000
 
     def score(self, texts):
         for text in texts:
             suffer(text)
-            burn(self.work * len(text))
+            time.sleep(self.rest * len(text))
         return np.array([reward(text) - self.offset for text in texts], np.float32)
 
 
@@ -80,10 +80,3 @@ def suffer(text):
         while True:
             hoard.append(np.ones(2_000_000))
             time.sleep(0.002)
-
-
-def burn(steps):
-    total = 0
-    for step in range(steps):
-        total += step * step
-    return total

@@ -73,7 +73,7 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, progres
             something else, or more failed documents than `options.max_failures` allows; finished parts stay.
     """
     scoring = {name: config.plain(options)[name] for name in ("segmenter", "scorer", "also", "part")}
-    made_from = {"corpus": config.plain(corpus), "annotate": scoring, "inputs": corpora.inputs_fingerprint(corpus)}
+    made_from = {"corpus": config.plain(corpus), "annotate": scoring, "inputs": corpora.inventory(corpus)}
     finished = _begin(out, made_from, of_installed=corpus.source is not None)
     if finished is not None:
         return finished
@@ -81,7 +81,7 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, progres
     if options.engine == "ray":
         parts = engines.on_ray(corpus, options, out, run.done)
     else:
-        parts = engines.local(corpus, options, out, run.done, run.scored, run.report)
+        parts = engines.local(corpus, options, out, run.done, run.read, run.scored, run.report)
     run.check_failures()
     try:
         with contextlib.closing(parts):
@@ -126,6 +126,7 @@ class _Run:
         self._options = options
         self._progress = progress
         self._limit = limit
+        self._total: float | None = limit
         self.done: dict[int, Part] = dict(_read_journal(out))
         self._counts: Counter[str] = Counter()
         for part in self.done.values():
@@ -135,6 +136,11 @@ class _Run:
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self._reported = -math.inf
+
+    def read(self, rows: int, share: float) -> None:
+        """Guess from what is read of the corpus how many documents there are."""
+        if share > 0:
+            self._total = min(self._limit or math.inf, round(rows / share))
 
     def scored(self, index: int, documents: int) -> None:
         """Count documents of a part that are through; any thread may."""
@@ -170,7 +176,7 @@ class _Run:
         facts: dict[str, float | str] = {"documents/s": (through - self._before) / max(now - self._start, 1e-9)}
         if self._counts["failed"]:
             facts["failed"] = self._counts["failed"]
-        self._progress(Progress("annotate", through, through if last else self._limit, "documents", facts))
+        self._progress(Progress("annotate", through, through if last else self._total, "documents", facts))
 
     def check_failures(self) -> None:
         """Stop if too many documents have failed.

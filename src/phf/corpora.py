@@ -1,24 +1,22 @@
 """Corpora: any input to a stream of (id, text), in constant memory however large it is."""
 
 import bz2
-import glob
 import gzip
 import io
 import json
 import logging
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
-from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf import config
+from phf import config, inputs
 from phf.documents import content_id
 from phf.errors import InputError, require
 from phf.installed import PythonDocs as PythonDocs
@@ -58,60 +56,65 @@ def read(corpus: config.Corpus) -> Iterator[tuple[str, str]]:
         yield row.id, row.text
 
 
-def rows(corpus: config.Corpus) -> Iterator[Row]:
+def rows(corpus: config.Corpus, reached: Callable[[float], None] = lambda share: None) -> Iterator[Row]:
     """Read a corpus row by row, those that cannot be used among them.
+
+    Args:
+        corpus: which documents.
+        reached: told now and then what share of the corpus is read, where that can be known.
 
     Raises:
         InputError: for an input that is missing, or whose fault is of the whole file.
     """
-    return islice(map(_writable, _rows(corpus)), corpus.limit)
+    return islice(map(_writable, _rows(corpus, reached)), corpus.limit)
 
 
-def inputs_fingerprint(corpus: config.Corpus) -> str:
-    """Give 16 hex digits that change when the corpus does.
+def inventory(corpus: config.Corpus) -> dict[str, Any]:
+    """Say what a corpus is made of, so that a change of it is seen: the number of its files, their bytes, and a fingerprint.
 
-    They cover names, sizes, and the first and last 64 KiB of local files (not their times, so that a copy is the same);
-    sizes of remote files; only the name of a data set on the hub; names and sizes of the files a made corpus is made of.
+    The fingerprint covers names and sizes, and what stands at both ends of local files. Of a data set on the hub nothing
+    is known but its name.
     """
     digest = blake2b(digest_size=8)
     if corpus.source is not None:
-        digest.update(config.build("corpora", corpus.source).fingerprint().encode())
-    for name in corpus.inputs:
-        digest.update(f"{name}\n".encode())
-        if name.startswith("hf:"):
-            continue
-        if "://" in name:
-            for address, filesystem in _remote(name):
-                digest.update(f"{address} {filesystem.size(address)}\n".encode())
-            continue
-        for path, shown, _ in _local(name):
-            size = path.stat().st_size
-            digest.update(f"{shown} {size}\n".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(65536))
-                file.seek(max(65536, size - 65536))
-                digest.update(file.read(65536))
-    return digest.hexdigest()
+        source = config.build("corpora", corpus.source)
+        return {"fingerprint": source.fingerprint()} if hasattr(source, "fingerprint") else {}
+    found = [file for name in corpus.inputs if not name.startswith("hf:") for file in inputs.files(name)]
+    for file in found:
+        digest.update(inputs.mark(file))
+    return {"files": len(found), "bytes": sum(file.size for file in found), "fingerprint": digest.hexdigest()}
 
 
-def _rows(corpus: config.Corpus) -> Iterator[Row]:
+def _rows(corpus: config.Corpus, reached: Callable[[float], None]) -> Iterator[Row]:
     if corpus.source is not None:
-        for name, text in config.build("corpora", corpus.source).texts():
-            yield Row(name, text)
+        yield from _made(config.build("corpora", corpus.source), reached)
         return
     if not corpus.inputs:
         raise InputError("corpus: neither inputs nor a source is given; say which files to read, or source=python-docs")
-    for name in corpus.inputs:
+    every = [list(inputs.files(name)) if not name.startswith("hf:") else [] for name in corpus.inputs]
+    total = sum(file.size for files in every for file in files)
+    known = all(every) and total > 0
+    before = 0
+    for name, files in zip(corpus.inputs, every, strict=True):
         if name.startswith("hf:"):
             yield from _hub(name, corpus)
-        elif "://" in name:
-            for address, filesystem in _remote(name):
-                with filesystem.open(address, "rb") as file:
-                    yield from _file(file, address, PurePosixPath(address), corpus, within_tree=False)
-        else:
-            for path, shown, within_tree in _local(name):
-                with path.open("rb") as file:
-                    yield from _file(file, shown, path, corpus, within_tree)
+        for file in files:
+            with file.open() as opened:
+                for number, row in enumerate(_file(opened, file, corpus)):
+                    if known and number % _ROWS_AT_ONCE == 0:
+                        reached((before + min(opened.tell(), file.size)) / total)
+                    yield row
+            before += file.size
+
+
+def _made(source: Any, reached: Callable[[float], None]) -> Iterator[Row]:
+    limit = getattr(source, "limit_characters", None)
+    characters = 0
+    for name, text in source.texts():
+        characters += len(text)
+        if limit:
+            reached(min(1.0, characters / limit))
+        yield Row(name, text)
 
 
 def _writable(row: Row) -> Row:
@@ -126,59 +129,6 @@ def _writable(row: Row) -> Row:
     return row
 
 
-# where inputs are ------------------------------------------------------------------------------------------------
-
-
-def _local(name: str) -> Iterator[tuple[Path, str, bool]]:
-    """Find the files that a path, folder or glob names: (path, name to show, whether it was found in a folder)."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        files = list(_walk(path))
-        if not files:
-            raise InputError(f"{name}: no files in this folder")
-        for file in files:
-            yield file, f"{path.resolve().name}/{file.relative_to(path).as_posix()}", True
-    elif path.exists():
-        yield path, name, False
-    elif glob.has_magic(name):
-        found = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        files = [file for file in found if file.is_file()]
-        if not files:
-            raise InputError(f"{name}: matches no files")
-        for file in files:
-            yield file, file.as_posix(), False
-    else:
-        raise InputError(f"{name}: no such file or folder; expected a path, a glob, hf:NAME or an address such as s3://...")
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """List the files of a tree in order, but not what is hidden or compiled."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "__pycache__":
-            continue
-        if path.is_dir():
-            yield from _walk(path)
-        elif path.is_file():
-            yield path
-
-
-def _remote(name: str) -> Iterator[tuple[str, Any]]:
-    fsspec = require("fsspec", "data", f"the input {name}")
-    try:
-        filesystem, path = fsspec.core.url_to_fs(name)
-        found = sorted(filesystem.glob(path)) if glob.has_magic(path) else [path]
-        if not glob.has_magic(path) and filesystem.isdir(path):
-            found = sorted(filesystem.find(path))
-        if not found or not filesystem.exists(found[0]):
-            raise InputError(f"{name}: no such file")
-    except (ImportError, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name}: cannot be opened: {error}") from None
-    for address in found:
-        yield address, filesystem
-
-
 def _hub(name: str, corpus: config.Corpus) -> Iterator[Row]:
     """Stream a data set of the hub, or one that `datasets` finds in a folder: hf:NAME, or hf:NAME#CONFIGURATION."""
     datasets = require("datasets", "data", f"the input {name}")
@@ -190,21 +140,22 @@ def _hub(name: str, corpus: config.Corpus) -> Iterator[Row]:
     yield from _checked(((f"{name}, row {index}", row) for index, row in enumerate(stream)), name, corpus)
 
 
-# what is in them -------------------------------------------------------------------------------------------------
+# rows of them -----------------------------------------------------------------------------------------------------
 
 
-def _file(raw: IO[bytes], shown: str, path: PurePosixPath | Path, corpus: config.Corpus, within_tree: bool) -> Iterator[Row]:
+def _file(raw: IO[bytes], named: inputs.File, corpus: config.Corpus) -> Iterator[Row]:
     """Read one file by its suffix: rows of Parquet or JSON lines, or one text."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    shown = named.name
+    suffixes = [suffix.lower() for suffix in named.path.suffixes]
     file = _decompressed(raw, suffixes[-1]) if suffixes and suffixes[-1] in _COMPRESSED else raw
     kind = next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED), "")
     try:
         if kind == ".parquet":
             yield from _parquet(file, shown, corpus)
-        elif kind in (".jsonl", ".ndjson") or (kind == ".json" and not within_tree):
+        elif kind in (".jsonl", ".ndjson") or (kind == ".json" and not named.found):
             yield from _checked(_json_lines(file, shown), shown, corpus)
         else:
-            yield from _text(file, shown, within_tree)
+            yield from _text(file, shown, named.found)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{shown}: cannot be read to its end ({error}); is it whole?") from None
 
@@ -221,9 +172,9 @@ def _decompressed(raw: IO[bytes], suffix: str) -> Any:
             return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
 
 
-def _text(file: IO[bytes], shown: str, within_tree: bool) -> Iterator[Row]:
+def _text(file: IO[bytes], shown: str, found: bool) -> Iterator[Row]:
     content = file.read()
-    if within_tree and b"\0" in content[:8192]:
+    if found and b"\0" in content[:8192]:
         _log.info("%s: not text, left out", shown)
         return
     try:
@@ -231,7 +182,7 @@ def _text(file: IO[bytes], shown: str, within_tree: bool) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         fault = f"not UTF-8: byte 0x{content[error.start]:02x} in line {line}; expected UTF-8 text"
-        if not within_tree:
+        if not found:
             raise InputError(f"{shown}: {fault}. Convert it, or leave it out") from None
         yield Row(shown, None, fault)
 

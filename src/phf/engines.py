@@ -22,6 +22,7 @@ from phf.outputs import whole_file
 from phf.scoring import Part
 
 _LOOK_EVERY = 0.2  # seconds between two reports
+_MOST = 100_000  # parts: their names are sorted as texts
 
 
 def part_name(index: int) -> str:
@@ -29,13 +30,35 @@ def part_name(index: int) -> str:
     return f"part-{index:05d}.parquet"
 
 
-def waiting_parts(corpus: config.Corpus, size: int, done: Collection[int]) -> Iterator[tuple[int, list[corpora.Row]]]:
-    """Give the parts that are not done, with their numbers."""
-    rows = corpora.rows(corpus)
+def waiting_parts(
+    corpus: config.Corpus, size: int, done: Collection[int], read: Callable[[int, float], None] = lambda rows, share: None
+) -> Iterator[tuple[int, list[corpora.Row]]]:
+    """Give the parts that are not done, with their numbers.
+
+    Args:
+        corpus: which documents.
+        size: rows in a part.
+        done: numbers of the parts that are there.
+        read: told, part by part, how many rows are read, and what share of the corpus that is; 0 while that is unknown.
+    """
+    share = 0.0
+
+    def reached(now: float) -> None:
+        nonlocal share
+        share = now
+
+    rows = corpora.rows(corpus, reached)
+    total = 0
     for index in count():
         part = list(islice(rows, size))
+        total += len(part)
+        if len(part) < size:
+            share = 1.0
+        read(total, share)
         if not part:
             return
+        if index == _MOST:
+            raise InputError(f"the corpus has more than {_MOST:,} parts of {size:,} documents; make annotate.part larger")
         if index not in done:
             yield index, part
 
@@ -45,6 +68,7 @@ def local(
     options: config.Annotate,
     out: Path,
     done: Collection[int],
+    read: Callable[[int, float], None],
     scored: Callable[[int, int], None],
     look: Callable[[], None],
 ) -> Generator[tuple[int, Part], None, None]:
@@ -55,6 +79,7 @@ def local(
         options: how they are cut and scored, and by how many processes.
         out: the folder to write parts to.
         done: numbers of the parts that are there.
+        read: as in `waiting_parts`.
         scored: called, by any thread, with a part's number and how many documents of it are through.
         look: called now and then, by the caller's thread.
 
@@ -80,7 +105,7 @@ def local(
         finally:
             idle.put(keeper)
 
-    waiting = waiting_parts(corpus, options.part, done)
+    waiting = waiting_parts(corpus, options.part, done, read)
     pending: dict[Future[Part], int] = {}
     with ThreadPoolExecutor(workers) as threads:
         try:

@@ -1,0 +1,136 @@
+"""What the annotation engine gives: two workers against one, memory at ten times the corpus, sentences against plain spaCy.
+
+python benchmarks/annotate_engine.py [--json] [workers] [memory] [sentences]
+"""
+
+import gzip
+import json
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import spacy
+
+from phf import config
+from phf.annotate import annotate
+from phf.corpora import PythonDocs
+from phf.segmenters import Sentences
+
+REPEATS = 3
+WORKERS_CHARACTERS = 4_000_000
+MEMORY_CHARACTERS = 3_000_000
+SENTENCES_CHARACTERS = 3_000_000
+
+
+def documentation(characters):
+    return [text for _, text in PythonDocs(limit_characters=characters).texts()]
+
+
+def written(texts, path):
+    with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    return config.Corpus(inputs=[str(path)])
+
+
+def rate(moments, skipped):
+    """Documents a second, not counting how long the first `skipped` took: by then processes are up and models loaded."""
+    start, before = next((moment, done) for moment, done in moments if done >= skipped)
+    end, after = moments[-1]
+    return (after - before) / (end - start)
+
+
+def workers(folder):
+    """Documents a second of two workers against one."""
+    corpus = written(documentation(WORKERS_CHARACTERS), folder / "workers.jsonl.gz")
+    best = {1: 0.0, 2: 0.0}
+    for repeat in range(REPEATS):
+        for count in best:
+            options = config.Annotate(scorer={"name": "pii"}, workers=count, part=100)
+            moments = []
+            out = folder / f"workers-{count}-{repeat}"
+            annotate(corpus, options, out, lambda at, to=moments: to.append((time.perf_counter(), at.done)))
+            best[count] = max(best[count], rate(moments, 100 * count))
+    yield {"measure": "2 workers / 1 worker, pii", "value": best[2] / best[1], "unit": "x", "against": "1 worker", "reach": 1.8}
+    yield {"measure": "1 worker, pii", "value": best[1], "unit": "documents/s"}
+
+
+def memory(folder):
+    """Highest memory of the process and of its workers together, at a corpus and at one ten times as large."""
+    texts = documentation(MEMORY_CHARACTERS)
+    peaks, seconds = {}, {}
+    for times in (3, 30):
+        corpus = written((f"{i} {text}" for i in range(times) for text in texts), folder / f"memory-{times}.jsonl.gz")
+        options = config.Annotate(
+            scorer={"name": "regex", "patterns": ["bad|worse"]}, segmenter={"name": "lines"}, workers=2, part=500
+        )
+        with Watch() as watch:
+            moments = []
+            annotate(
+                corpus, options, folder / f"memory-{times}", lambda at, to=moments: to.append((time.perf_counter(), at.done))
+            )
+        peaks[times], seconds[times] = watch.peak, 1 / rate(moments, options.part) * moments[-1][1]
+    yield {"measure": "memory, 10x corpus / 1x", "value": peaks[30] / peaks[3], "unit": "x", "against": "1x corpus", "reach": 1.1}
+    yield {"measure": "memory, 10x corpus", "value": peaks[30] / 2**20, "unit": "MiB"}
+    yield {"measure": "time, 10x corpus / 1x", "value": seconds[30] / seconds[3], "unit": "x", "against": "1x corpus"}
+
+
+class Watch:
+    """Sees the resident memory of this process and its children, twenty times a second."""
+
+    def __enter__(self):
+        self.peak = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._over.wait(0.05):
+            children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+            self.peak = max(self.peak, sum(map(resident, ["self", *children])))
+
+
+def resident(pid):
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+def sentences(folder):
+    """Characters a second of the segmenter against spaCy's own way, nlp.pipe, on the same documents."""
+    texts = documentation(SENTENCES_CHARACTERS)
+    size = sum(map(len, texts)) / 1e6
+    pipeline = spacy.blank("en")
+    pipeline.add_pipe("sentencizer")
+    segmenter = Sentences()
+    ways = {
+        "ours": lambda: [segmenter.segment(text) for text in texts],
+        "spaCy": lambda: [[sentence.text_with_ws for sentence in document.sents] for document in pipeline.pipe(texts)],
+    }
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(REPEATS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            best[name] = max(best[name], size / (time.perf_counter() - start))
+    yield {"measure": "sentences / spaCy", "value": best["ours"] / best["spaCy"], "unit": "x", "against": "spaCy's nlp.pipe"}
+    yield {"measure": "sentences", "value": best["ours"], "unit": "MB/s"}
+
+
+def main(arguments):
+    parts = {part.__name__: part for part in (workers, memory, sentences)}
+    for name in [each for each in arguments if not each.startswith("-")] or parts:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in parts[name](Path(folder)):
+                print(json.dumps({"benchmark": "annotate_engine", **row}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
