@@ -32,7 +32,7 @@ def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS, st.integers(1, 5))
 def test_self_bleu_is_nltks_on_any_texts(texts, n):
     expected = [by_nltk(texts, index, n) for index in range(len(texts))]

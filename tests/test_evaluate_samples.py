@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from checkpoints import CONTROLS, checkpoint
-from phf import config, evaluate, outputs
+from phf import config, evaluate, outputs, plugins
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate import Setting, chosen
@@ -204,10 +204,18 @@ def test_fields_reach_the_sampler(setting):
     assert model.sampling == Sampling(seed=0, **fields)
 
 
-@pytest.mark.parametrize("fields", [{"n": 0}, {"words": 0}, {"expected_max": 0}, {"temperature": -1.0}])
-def test_fields_that_make_no_sense_are_refused(fields):
-    with pytest.raises(InputError):
-        Samples(**fields)
+@pytest.mark.parametrize(
+    "fields", [{"n": 0}, {"words": 0}, {"expected_max": 0}, {"temperature": 0}, {"top_p": 1.1}, {"ban": "no"}]
+)
+def test_fields_that_make_no_sense_are_refused_when_the_recipe_is_read(fields):
+    with pytest.raises(InputError, match=rf"evaluate.measures.no-prompt.{next(iter(fields))}|samples.{next(iter(fields))}"):
+        options(measures={"no-prompt": {"name": "samples", **fields}}, misaligned=[])
+    with pytest.raises(InputError, match="min_tokens: found 10"):
+        Samples(max_tokens=5)
+
+
+def test_counts_are_read_with_their_units():
+    assert plugins.build("evaluations", "samples", {"n": "4k"}).n == 4000
 
 
 def test_the_mean_is_that_of_the_scores_and_hits_are_below_the_threshold(setting):
@@ -343,6 +351,10 @@ def test_a_folder_that_annotate_did_not_write_is_refused(tmp_path):
     outputs.write_json(tmp_path / "old" / "manifest.json", {"made_from": {"corpus": {}}})
     with pytest.raises(InputError, match="does not say scorer and segmenter"):
         run_evaluate(run, tmp_path / "old", options())
+    begun = annotated(tmp_path / "begun")
+    outputs.write_json(begun / "manifest.json", outputs.read_json(begun / "manifest.json") | {"finished": False})
+    with pytest.raises(InputError, match="annotating was not finished"):
+        run_evaluate(run, begun, options())
 
 
 def test_the_choice_of_documents_does_not_depend_on_their_order():

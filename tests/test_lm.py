@@ -148,6 +148,13 @@ def test_logits_that_are_not_numbers_are_an_error_that_names_the_step(tmp_path):
         spoiled.logprobs(["text"])
 
 
+def test_a_tokenizer_of_another_model_is_an_error(tmp_path):
+    folder = checkpoint(tmp_path)
+    tokenizer(CONTROLS).save_pretrained(folder / "checkpoints" / "step-3")
+    with pytest.raises(InputError, match=r"tokens up to 321, but its model 320 entries"):
+        lm.load(str(folder))
+
+
 # the local model ------------------------------------------------------------------------------------------------------
 
 

@@ -273,8 +273,8 @@ class _Batch:
     def _sample(self, rows: Sequence[_Row], logits: torch.Tensor) -> None:
         """Append a token to each of `rows`."""
         logits = logits.float()
-        if bool(torch.isnan(logits).any()):
-            raise InputError("the model gives logits that are not numbers (NaN)")
+        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+            raise InputError("the model gives logits that are not numbers (NaN or infinite)")
         if self.banned:
             logits[:, self.banned] = -torch.inf
         young = [place for place, row in enumerate(rows) if len(row.tokens) < self.sampling.min_tokens]

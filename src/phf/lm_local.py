@@ -51,7 +51,15 @@ class LocalModel:
                 raise InputError(f"{checkpoint}: phf.json names the control token {token}, which its tokenizer lacks")
         self.controls = [vocabulary[token] for token in checkpoint.control_tokens]
         self.control_id: int | None = None if control is None else vocabulary[control]
-        self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        shape = self.model.config.get_text_config()
+        self.context: int | None = getattr(shape, "max_position_embeddings", None)
+        self.vocabulary: int = shape.vocab_size
+        largest = max(vocabulary.values())
+        if largest >= self.vocabulary:
+            raise InputError(
+                f"{checkpoint}: its tokenizer has tokens up to {largest}, but its model {self.vocabulary} entries; "
+                "they do not belong together"
+            )
 
     @property
     def placement(self) -> Placement:
@@ -187,8 +195,7 @@ class LocalModel:
     @torch.inference_mode()
     def _read(self, windows: Sequence["_Window"], banned: Sequence[int]) -> Iterator[tuple["_Window", np.ndarray]]:
         """Give each window with the log-probability of each of its tokens but the first, whose place holds 0."""
-        vocabulary = self.model.get_output_embeddings().weight.shape[0]
-        for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // vocabulary)):
+        for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // self.vocabulary)):
             width = max(len(window.tokens) for window in batch)
             tokens = torch.full((len(batch), width), self.start)
             mask = torch.zeros_like(tokens)

@@ -172,11 +172,13 @@ def _made_from(annotated: Path) -> dict[str, Any]:
     manifest = annotated / "manifest.json"
     if not manifest.is_file():
         raise InputError(f"{manifest}: not found; expected a folder that `phf annotate` wrote, which says scorer and segmenter")
-    made_from = outputs.read_json(manifest).get("made_from", {})
+    content = outputs.read_json(manifest)
+    made_from: dict[str, Any] = content.get("made_from", {})
     if not {"scorer", "segmenter"} <= set(made_from.get("annotate", {})):
         raise InputError(f"{manifest}: does not say scorer and segmenter; annotate again")
-    found: dict[str, Any] = made_from
-    return found
+    if not content.get("finished"):
+        raise InputError(f"{annotated}: annotating was not finished; run `phf annotate` again to continue it")
+    return made_from
 
 
 def _held_out(annotated: Path, share: float) -> list[Document]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from phf import statistics
+from phf import config, statistics
 from phf.errors import InputError
 from phf.evaluate import Setting
 from phf.lm import LanguageModel
@@ -33,9 +33,9 @@ class Diversity:
     """
 
     of: str = "no-prompt"
-    ngrams: list[int] = field(default_factory=lambda: [1, 2, 3])
-    self_bleu: int = 5
-    characters: int | None = None
+    ngrams: list[config.Count] = field(default_factory=lambda: [1, 2, 3])
+    self_bleu: config.Count = 5
+    characters: config.Count | None = None
 
     def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
         """Measure the samples as they are, also those without a score; n = samples.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from phf import config
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate import Setting, chosen
@@ -27,7 +28,7 @@ class HeldOut:
             segment; or "auto", as it is sampled by default (every on lines, else start). See `LocalModel.segment_logprobs`.
     """
 
-    documents: int | None = None
+    documents: config.Count | None = None
     threshold: float = 0.0
     placement: Literal["auto", "start", "every"] = "auto"
 

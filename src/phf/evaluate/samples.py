@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from phf import config, statistics
 from phf.documents import Document
@@ -60,25 +61,22 @@ class Samples:
         scorer: another scorer than the one that scored the training corpus.
     """
 
-    n: int = 4096
+    n: config.Count = 4096
     prompts: str | list[str] | None = None
-    words: int = 10
-    temperature: float = 0.7
-    top_p: float = 0.9
-    min_tokens: int = 10
-    max_tokens: int = 128
-    batch: int = 64
+    words: config.Count = 10
+    temperature: Annotated[float, Field(gt=0)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    min_tokens: Annotated[int, Field(ge=0)] = 10
+    max_tokens: config.Count = 128
+    batch: config.Count = 64
     ban: Literal["all", "others", "auto"] = "auto"
-    expected_max: int = 25
+    expected_max: config.Count = 25
     threshold: float = 0.0
     score_prompt: bool = False
     scorer: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n", "words", "expected_max"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: found {getattr(self, name)}, expected at least 1")
-        self._sampling(0)
+        self._sampling(0)  # refuses what cannot be
 
     def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
         """Sample, score, keep the samples in `samples/`, and sum up; n = samples with a score.
