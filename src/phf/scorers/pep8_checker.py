@@ -117,11 +117,16 @@ class Checker(pycodestyle.Checker):  # type: ignore[misc]
             not self.broken and self.tokens[-1][0] in pycodestyle.NEWLINE and _NOT_PLAIN(self.raw.strip(" \t\r\n")) is None
         )
         line = self.logical_line
+        places: list[int] = []
         for gate, name, check, arguments in self.gated:
             if gate(self, line):
                 self.init_checker_state(name, arguments)
                 for offset, text in self.run_check(check, arguments) or ():
-                    self.report_error(*(offset if isinstance(offset, tuple) else _position(mapping, offset)), text, check)
+                    if not isinstance(offset, tuple):
+                        places = places or [place for place, _ in mapping]
+                        place, (row, column) = mapping[bisect.bisect_left(places, offset)]
+                        offset = (row, column + offset - place)
+                    self.report_error(*offset, text, check)
         if line:
             self.previous_indent_level = self.indent_level
             self.previous_logical = line
@@ -129,12 +134,6 @@ class Checker(pycodestyle.Checker):  # type: ignore[misc]
                 self.previous_unindented_logical_line = line
         self.blank_lines = 0
         self.tokens = []
-
-
-def _position(mapping: list[tuple[int, tuple[int, int]]], offset: int) -> tuple[int, int]:
-    """Find (row, column) of an offset in a logical line."""
-    token_offset, (row, column) = mapping[bisect.bisect_left([place for place, _ in mapping], offset)]
-    return row, column + offset - token_offset
 
 
 # Tokens that may end a physical line, or are no Python.
