@@ -56,6 +56,8 @@ def load_state(out: Path, learner: Learner, optimizer: Any) -> Position:
 def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[str, Any]) -> None:
     """Write the model as a plain Hugging Face folder, the value head and `phf.json` (what phf wants to know of it) beside it."""
     with outputs.whole_directory(path) as folder:
+        # A pretrained model is there to be sampled; left to their defaults, servers would decode it greedily.
+        learner.model.generation_config.update(do_sample=True, top_k=0)
         learner.model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if learner.value_head is not None:
