@@ -33,7 +33,7 @@ _BATCH_CHARACTERS = 20_000
 _LEAST_CHARACTERS = 100  # what a document counts for at least, so that a batch of tiny ones has an end
 _SLOWEST = 5
 _REWARDS = SCHEMA.field("rewards").type
-_LIBRARIES = ("numpy", "pyarrow", "spacy", "scrubadub", "pyap", "pycodestyle", "sklearn", "torch", "transformers")
+_LIBRARIES = ("numpy", "pyarrow", "spacy", "scrubadub", "pyap", "pycodestyle", "ruff", "sklearn", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +236,9 @@ class Annotator:
 
 def _rewards(scorer: Scorer, documents: list[list[str]]) -> list[np.ndarray]:
     """Score documents given in segments: (S,) float32 each."""
+    together: Any = getattr(scorer, "score_documents", None)
+    if together is not None:  # one process of a linter for all of them
+        return [_checked(scorer, found, len(segments)) for found, segments in zip(together(documents), documents, strict=True)]
     if isinstance(scorer, SegmentScorer):
         return [_checked(scorer, scorer.score_segments(segments), len(segments)) for segments in documents]
     texts = [piece for segments in documents for piece in segments]
