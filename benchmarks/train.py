@@ -99,11 +99,15 @@ def objectives() -> list[dict]:
     mle = np.array(times["MLE"][3:])
     return [
         {
-            "measure": f"objective: {name}", "value": float(np.median(np.array(times[name][3:]) / mle)) - 1, "unit": "of MLE's time more",
-            "against": "MLE, same model and batch, processor time", "reach": "<= 0.03",
+            "measure": f"objective: {name}",
+            "value": float(np.median(np.array(times[name][3:]) / mle)) - 1,
+            "unit": "of MLE's time more",
+            "against": "MLE, same model and batch, processor time",
+            "reach": "<= 0.03",
         }
-        for name in learners if name != "MLE"
-    ]  # fmt: skip
+        for name in learners
+        if name != "MLE"
+    ]
 
 
 def view() -> list[dict]:
