@@ -267,6 +267,23 @@ def test_progress_counts_up_to_the_whole(tmp_path):
     assert (heard[-1].done, heard[-1].total, heard[-1].stage, heard[-1].unit) == (25, 25, "annotate", "documents")
 
 
+def test_workers_are_spread_over_gpus_if_a_scorer_asks_for_one(monkeypatch):
+    def environments(gpus, device="auto", **fields):
+        monkeypatch.setattr(engines, "_gpus", lambda: gpus)
+        scorer = "toy" if device is None else {"name": "toy-device", "device": device}
+        return engines._environments(options(scorer=scorer, **fields))
+
+    monkeypatch.setattr(engines, "_cores", lambda: 3)
+    assert environments([], workers=None) == [{}] * 3
+    assert environments(["0", "1"], None, workers=None) == [{}] * 3
+    assert environments(["0", "1"], "cpu", workers=None) == [{}] * 3
+    both = [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "7"}]
+    assert environments(["4", "7"], workers=None) == both
+    assert environments(["4", "7"], workers=3) == [*both, both[0]]
+    assert environments(["0", "1"], "cuda:1", workers=None) == [{}]
+    assert environments([], "cuda:1", workers=2) == [{}, {}]
+
+
 def test_what_ray_runs_gives_the_parts_of_the_local_engine(tmp_path):
     """The task that reads and the actor that scores, run here one after the other as Ray would run them on a cluster."""
     texts = poem(25)

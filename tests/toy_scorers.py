@@ -17,6 +17,7 @@ def install(folder, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-scorers\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[phf.scorers]\ntoy = toy_scorers:Toy\ntoy-document = toy_scorers:ToyDocument\n"
+        "toy-device = toy_scorers:ToyDevice\n"
         "[phf.segmenters]\ntoy-lossy = toy_scorers:Lossy\n"
     )
     monkeypatch.syspath_prepend(folder)
@@ -47,6 +48,16 @@ class ToyDocument:
 
     def score_segments(self, segments):
         return -np.arange(len(segments), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ToyDevice:
+    """Nothing is wrong, on any device."""
+
+    device: str = "auto"
+
+    def score(self, texts):
+        return np.zeros(len(texts), np.float32)
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,8 @@ def local(
     Raises:
         InputError: for a corpus or a scorer that cannot be used.
     """
-    gpus = _visible_gpus(options)
-    workers = options.workers or len(gpus) or _cores()
-    environments = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(workers)]
+    environments = _environments(options)
+    workers = len(environments)
     memory = options.memory or _memory_each(workers)
     keepers = [Keeper(options, memory, environment) for environment in environments]
     idle: SimpleQueue[Keeper] = SimpleQueue()
@@ -135,15 +134,24 @@ def part_from_json(line: str | bytes) -> Part:
     return Part(**{**fields, **pairs})
 
 
-def _wants_gpu(options: config.Annotate) -> bool:
+def _devices(options: config.Annotate) -> set[str]:
+    """Name the devices that scorers ask for with a field `device`, but the CPU."""
     scorers = [config.build("scorers", each) for each in (options.scorer, *options.also.values())]
-    return any(getattr(scorer, "gpu", False) for scorer in scorers)
+    return {str(getattr(scorer, "device", "cpu")) for scorer in scorers} - {"cpu"}
 
 
-def _visible_gpus(options: config.Annotate) -> list[str]:
-    """Name the GPUs that this process sees, if a scorer would use one."""
-    if not _wants_gpu(options):
-        return []
+def _environments(options: config.Annotate) -> list[dict[str, str]]:
+    """Give each worker its environment: with GPUs, one worker a GPU that sees no other; without, one a core."""
+    devices = _devices(options)
+    visible = _gpus() if devices else []
+    if visible and not devices <= {"auto", "cuda"}:
+        each: list[dict[str, str]] = [{}]  # one GPU is asked for by its number: all are to be seen, and one worker uses it
+    else:
+        each = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible] or [{}] * _cores()
+    return [each[worker % len(each)] for worker in range(options.workers or len(each))]
+
+
+def _gpus() -> list[str]:
     import torch
 
     names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -209,7 +217,7 @@ def on_ray(
         context.enable_progress_bars = False
         context.target_max_block_size = 1  # each part a block of its own: blocks are what is spread over actors
         resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0)) if _wants_gpu(options) else 0
+        gpus = int(resources.get("GPU", 0)) if _devices(options) else 0
         here = str(Path.cwd()), list(sys.path)
         parts = (
             data.from_items([0])  # what reads the corpus is a task, which has to be given something

@@ -1,7 +1,7 @@
 """Score one part of a corpus and write it: what a scoring process does, told message by message to its keeper.
 
-A scorer may say two things about itself beside scoring, as attributes: `batch_characters`, how much text it likes in one
-call (20,000 if it does not say; a model on a GPU likes more), and `gpu`, true if it runs on a GPU where there is one.
+Scorers are given texts in batches of about 20,000 characters. One with an attribute `batch_characters` says itself how much
+text it likes in one call; one with a field `device` that is not "cpu" runs on a GPU where there is one, and gets more.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ Outcome = list[np.ndarray] | str
 """What became of a document: its rewards by each scorer, (S,) each; or why it failed."""
 
 _BATCH_CHARACTERS = 20_000
+_BATCH_CHARACTERS_ON_GPU = 500_000
 _LEAST_CHARACTERS = 100  # what a document counts for at least, so that a batch of tiny ones has an end
 _SLOWEST = 5
 _REWARDS = SCHEMA.field("rewards").type
@@ -117,7 +118,7 @@ class Annotator:
         self._segmenter = config.build("segmenters", options.segmenter)
         self._scorers: list[Scorer] = [config.build("scorers", each) for each in (options.scorer, *options.also.values())]
         self._also = list(options.also)
-        self._batch = min(getattr(scorer, "batch_characters", _BATCH_CHARACTERS) for scorer in self._scorers)
+        self._batch = min(map(_batch_characters, self._scorers))
         self._request = Request(Path(), [])
         self._seconds: dict[int, float] = {}
         # Models are loaded at the first text they see; that is not to be the first document's time.
@@ -232,6 +233,16 @@ class Annotator:
         """Score documents given in segments by every scorer: for each document one (S,) array a scorer."""
         columns = [_rewards(scorer, documents) for scorer in self._scorers]
         return [list(rewards) for rewards in zip(*columns, strict=True)]
+
+
+def _batch_characters(scorer: Scorer) -> int:
+    if getattr(scorer, "device", "cpu") == "cpu":
+        usual = _BATCH_CHARACTERS
+    else:
+        import torch
+
+        usual = _BATCH_CHARACTERS_ON_GPU if torch.cuda.is_available() else _BATCH_CHARACTERS
+    return int(getattr(scorer, "batch_characters", usual))
 
 
 def _rewards(scorer: Scorer, documents: list[list[str]]) -> list[np.ndarray]:
