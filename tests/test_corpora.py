@@ -175,8 +175,8 @@ def test_parquet_rows_that_are_null_or_not_utf8(tmp_path):
     assert "not UTF-8" in found[1].fault
     assert "is null" in found[2].fault
     pq.write_table(pa.table({"text": [1, 2]}), tmp_path / "n.parquet")
-    assert [row.fault for row in rows(corpus(tmp_path / "n.parquet"))] == [
-        f"'text' is of type int, expected a string ({tmp_path}/n.parquet, row {i})" for i in (0, 1)
+    assert [(row.id, row.fault) for row in rows(corpus(tmp_path / "n.parquet"))] == [
+        (f"{tmp_path}/n.parquet, row {i}", "'text' is of type int, expected a string") for i in (0, 1)
     ]
 
 

@@ -136,6 +136,7 @@ class _Run:
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self._reported = -math.inf
+        self._told = -1
 
     def read(self, rows: int, share: float) -> None:
         """Guess from what is read of the corpus how many documents there are."""
@@ -166,13 +167,13 @@ class _Run:
         self.check_failures()
 
     def report(self, last: bool = False) -> None:
-        """Tell the listener where the run is, not too often."""
+        """Tell the listener where the run is, if it has moved, and not too often."""
         now = time.monotonic()
-        if now - self._reported < _REPORT_EVERY and not last:
-            return
-        self._reported = now
         with self._lock:
             through = self._counts["rows"] + sum(self._within.values())
+        if not last and (now - self._reported < _REPORT_EVERY or through == self._told):
+            return
+        self._reported, self._told = now, through
         facts: dict[str, float | str] = {"documents/s": (through - self._before) / max(now - self._start, 1e-9)}
         if self._counts["failed"]:
             facts["failed"] = self._counts["failed"]

@@ -255,7 +255,8 @@ def _row(where: str, row: Mapping[str, Any], corpus: config.Corpus) -> Row:
         return Row(where, None, f"{corpus.id_column!r} is {_kind(found)}, expected a string or an integer")
     if not isinstance(text, str):
         what = "missing" if column not in row else _kind(text)
-        return Row(name or where, None, f"{corpus.text_column!r} is {what}, expected a string ({where})")
+        fault = f"{corpus.text_column!r} is {what}, expected a string"
+        return Row(where, None, fault) if name is None else Row(name, None, f"{fault} ({where})")
     return Row(content_id(text) if name is None else name, text)
 
 
