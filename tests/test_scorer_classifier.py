@@ -165,6 +165,15 @@ def test_another_label(roberta: Path) -> None:
         Classifier(model=str(roberta), label="toxic").score(texts)
 
 
+def test_bf16_is_near(roberta: Path) -> None:
+    texts = sentences(20, 30)
+    exact, near = (
+        Classifier(model=str(roberta), device="cpu", precision=precision).score(texts) for precision in ("fp32", "bf16")
+    )
+    np.testing.assert_allclose(near, exact, atol=0.03)
+    assert not np.array_equal(near, exact)
+
+
 def test_order_repeats_and_pickling_change_nothing(roberta: Path) -> None:
     scorer = pickle.loads(pickle.dumps(Classifier(model=str(roberta), device="cpu", batch=64)))
     texts = sentences(30, 40)

@@ -1,6 +1,7 @@
 """The toxicity scorer and the linear model under it."""
 
 import itertools
+import math
 import pickle
 import unicodedata
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import phf.scorers
 from phf.errors import InputError
 from phf.scorers import linear
-from phf.scorers.linear import Features, Linear, batches, fold
+from phf.scorers.linear import Curve, Features, Linear, batches, fold
 
 FEATURES = Features(buckets=4096, shortest=2, longest=4, words=2)
 TEXTS = ["You are a fool.", "", "What a lovely day, isn't it?", "a", "naïve café 😀 ﬁne", "x" * 40, "a b  c\n\td", "5% off!!!!!!"]
@@ -21,7 +22,7 @@ UNICODE = st.text(st.characters() | st.sampled_from("\0 \n\u2028\ud800\udfff\u03
 
 def random_model(features: Features = FEATURES, seed: int = 0) -> Linear:
     weights = np.random.default_rng(seed).standard_t(3, features.buckets)
-    return Linear.quantised(features, weights, bias=-0.3, share=0.25)
+    return Linear.quantised(features, weights, bias=-0.3, curve=Curve(0.1, 1.5, -0.2, 0.7), share=0.25)
 
 
 def plain_grams(piece: bytes, features: Features) -> list[tuple[str, int, object]]:
@@ -68,31 +69,31 @@ def test_hashes_are_those_of_the_plain_n_grams(texts: list[str]) -> None:
     assert len(set(bucket_of.values())) >= len(bucket_of) - 1
 
 
-def plain_logit(model: Linear, text: str) -> float:
+def plain_log_odds(model: Linear, text: str) -> float:
     """The formula of the module's first page, piece by piece, without numpy's batches."""
-    logits = [-np.inf]
+    scores = [-np.inf]
     for _, pieces in batches([text]):
         for piece in pieces:
             [buckets] = hashed([piece], model.features)
             steps = model.steps[buckets].astype(int)
             total = float(np.sum(np.sign(steps) * steps.astype(float) ** 2)) * model.largest / 127**2
-            logits.append(model.bias + total / np.sqrt(len(buckets)))
-    return max(logits)
+            scores.append(model.bias + total / np.sqrt(len(buckets)))
+    return 0.1 + 1.5 * math.asinh((max(scores) + 0.2) / 0.7)
 
 
 @settings(deadline=None)
 @given(st.lists(UNICODE, max_size=6))
-def test_logits_are_the_formula_for_any_text(texts: list[str]) -> None:
+def test_log_odds_are_the_formula_for_any_text(texts: list[str]) -> None:
     model = random_model()
-    np.testing.assert_allclose(model.logits(texts), [plain_logit(model, text) for text in texts], rtol=1e-9)
+    np.testing.assert_allclose(model.log_odds(texts), [plain_log_odds(model, text) for text in texts], rtol=1e-9)
 
 
 def test_a_score_does_not_depend_on_the_batch() -> None:
     model, many = random_model(), TEXTS * 400
-    together = model.logits(many)
-    assert together.tobytes() == np.concatenate([model.logits([text]) for text in many]).tobytes()
+    together = model.log_odds(many)
+    assert together.tobytes() == np.concatenate([model.log_odds([text]) for text in many]).tobytes()
     order = np.random.default_rng(0).permutation(len(many))
-    assert model.logits([many[place] for place in order]).tobytes() == together[order].tobytes()
+    assert model.log_odds([many[place] for place in order]).tobytes() == together[order].tobytes()
 
 
 def test_a_long_text_counts_as_its_worst_piece() -> None:
@@ -101,7 +102,7 @@ def test_a_long_text_counts_as_its_worst_piece() -> None:
     pieces = [sentence * 150 for sentence in sentences]
     assert all(len(piece) < 4096 for piece in pieces)
     long = "".join(piece + " " * (4096 - len(piece)) for piece in pieces)
-    np.testing.assert_allclose(model.logits([long]), model.logits(pieces).max())
+    np.testing.assert_allclose(model.log_odds([long]), model.log_odds(pieces).max())
 
 
 def test_a_long_text_is_cut_at_white_space_and_loses_nothing() -> None:
@@ -118,12 +119,12 @@ def test_folding() -> None:
     assert fold("\ud800") == b" \xed\xa0\x80 "
     assert fold(" \n\0") == b"  "
     model = random_model()
-    assert model.logits(["FOOOOOL!!!!"]) == model.logits(["fool!!"]) == model.logits([" fooool!!! "])
+    assert model.log_odds(["FOOOOOL!!!!"]) == model.log_odds(["fool!!"]) == model.log_odds([" fooool!!! "])
     assert unicodedata.is_normalized("NFC", fold("e\u0301").decode())
 
 
 def test_no_text_at_all() -> None:
-    assert random_model().logits([]).shape == (0,)
+    assert random_model().log_odds([]).shape == (0,)
     scorer = phf.scorers.load("toxicity")
     assert scorer.score([]).shape == (0,)
     rewards = scorer.score(["", " \n\t\0 "])
@@ -163,19 +164,19 @@ def test_a_prior_moves_rewards_but_not_their_order(tmp_path) -> None:
 
 def test_quantising_keeps_weights_to_a_step(tmp_path) -> None:
     weights = np.random.default_rng(1).standard_t(3, FEATURES.buckets)
-    model = Linear.quantised(FEATURES, weights, 0.0, 0.5)
+    model = Linear.quantised(FEATURES, weights, 0.0, Curve(), 0.5)
     kept = model._table * model.largest / 127**2
     step = np.sqrt(np.abs(weights) / model.largest) / 127 + 1 / 127**2  # half the distance of two squares, and a half more at 0
     assert (np.abs(kept - weights) <= step * model.largest).all()
-    empty = Linear.quantised(FEATURES, np.zeros(FEATURES.buckets), 1.0, 0.5)
-    assert empty.logits(["a"]) == [1.0]
+    empty = Linear.quantised(FEATURES, np.zeros(FEATURES.buckets), 1.0, Curve(), 0.5)
+    np.testing.assert_allclose(empty.log_odds(["a"]), [1.0])
 
 
 def test_a_model_survives_its_file_and_pickling(tmp_path) -> None:
     model = random_model()
     model.save(tmp_path / linear.FILE)
     for path in (tmp_path, tmp_path / linear.FILE):
-        assert Linear.load(path).logits(TEXTS).tobytes() == model.logits(TEXTS).tobytes()
+        assert Linear.load(path).log_odds(TEXTS).tobytes() == model.log_odds(TEXTS).tobytes()
     scorer = phf.scorers.load("toxicity", path=tmp_path)
     assert pickle.loads(pickle.dumps(scorer)).score(TEXTS).tobytes() == scorer.score(TEXTS).tobytes()
 
@@ -189,7 +190,7 @@ def test_what_is_no_model_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="not a safetensors file"):
         phf.scorers.load("toxicity", path=str(tmp_path / "text"))
     save_file({"weights": np.zeros(3)}, tmp_path / "other")
-    with pytest.raises(InputError, match="expected a linear model"):
+    with pytest.raises(InputError, match="another kind of file"):
         phf.scorers.load("toxicity", path=str(tmp_path / "other"))
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "config.json").write_text("{}")

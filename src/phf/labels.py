@@ -17,6 +17,8 @@ from phf.errors import InputError
 _SOURCE_COLUMNS = ("source", "dataset", "origin")
 _SPLIT_COLUMN = "split"
 _TRAIN = "train"
+_MANY = 100  # different values make a column one of addresses or names, not of sources
+_BLOCK = 1 << 26  # bytes, more than the longest row
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,15 @@ def read(path: Path, text: str = "text", label: str = "toxic", source: str | Non
         path: a .parquet, .csv, .tsv or .jsonl file (the last three also as .gz).
         text: the column of texts.
         label: the column of labels: true and false, 1 and 0, or probabilities.
-        source: the column that says where a text is from; if not given, one called source, dataset or origin; "" for none.
+        source: the column that says where a text is from; if not given, one called source, dataset or origin with at most 100
+            different values; "" for none.
         split: the column that says "train" of what may be trained on; if not given, one called split; "" for none.
 
     Raises:
         InputError: for a missing or unreadable file, a missing column (with the nearest name), an empty file, a null (with its
             row), labels of another kind, or labels that are all the same.
     """
-    table = _read_table(path)
+    table = _read_table(path, text)
     columns = {
         "text": _named(path, table, text),
         "label": _named(path, table, label),
@@ -80,10 +83,12 @@ def read(path: Path, text: str = "text", label: str = "toxic", source: str | Non
         kind = "positive" if positive.any() else "negative"
         raise InputError(f"{path}, column {label!r}: every label to train on is {kind}; expected some of each kind")
     sources = np.array(list(map(str, _values(path, table, columns["source"])))) if columns["source"] else None
+    if source is None and sources is not None and len(np.unique(sources)) > _MANY:
+        sources, columns["source"] = None, None
     return Labels(texts, labels, sources, trains, columns)
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, text: str) -> pa.Table:
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).removesuffix(".gz")
     if not path.exists():
         raise InputError(f"{path}: no such file; expected labelled texts")
@@ -95,10 +100,15 @@ def _read_table(path: Path) -> pa.Table:
         if ending == ".parquet":
             return pyarrow.parquet.read_table(path)
         if ending in (".csv", ".tsv"):
-            options = pyarrow.csv.ParseOptions(delimiter="\t" if ending == ".tsv" else ",", newlines_in_values=True)
-            return pyarrow.csv.read_csv(path, parse_options=options)
+            delimiter = "\t" if ending == ".tsv" else ","
+            return pyarrow.csv.read_csv(
+                path,
+                read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                convert_options=pyarrow.csv.ConvertOptions(column_types={text: pa.string()}),
+            )
         if ending in (".jsonl", ".ndjson"):
-            return pyarrow.json.read_json(path)
+            return pyarrow.json.read_json(path, pyarrow.json.ReadOptions(block_size=_BLOCK))
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: not a readable {ending} file: {str(error).splitlines()[0]}") from None
     raise InputError(f"{path}: expected a file that ends in .parquet, .csv, .tsv or .jsonl")

@@ -18,10 +18,12 @@ from phf.errors import InputError, require
 from phf.labels import Labels
 from phf.progress import Listener, Progress, silent
 from phf.scorers import linear_fit
+from phf.scorers.classifier import Classifier
+from phf.scorers.finetune import finetune
 from phf.scorers.linear import FILE, Features, Linear, fold, sigmoid
 
 _log = logging.getLogger("phf")
-_STRENGTH = 3.0  # of the linear fit, chosen by cross-validation on comments, tweets and posts labelled toxic or not
+_STRENGTH = 5.0  # of the linear fit, chosen by cross-validation on comments, tweets and posts labelled toxic or not
 _WORDS = 40  # listed of each kind
 _FREQUENT = 20  # texts a listed word is in
 
@@ -39,6 +41,9 @@ def train(
     split: str | None = None,
     base: str | None = None,
     folds: int = 5,
+    epochs: int = 2,
+    rate: float = 2e-5,
+    batch: int = 32,
     seed: int = 0,
     progress: Listener = silent,
 ) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def train(
         base: a Hugging Face model to finetune, by folder or hub name.
         folds: a linear model is trained without each of so many equal parts of the texts, to be measured on that part, and then
             on all of them. A classifier is finetuned once, without one such part.
-        seed: of the finetuning.
+        epochs, rate, batch, seed: of the finetuning: times each text is seen, learning rate, texts a step.
         progress: told of models fitted, or of steps of the finetuning.
 
     Returns:
@@ -72,9 +77,8 @@ def train(
     made_from = {
         "labels": hashlib.blake2b(labels.read_bytes(), digest_size=16).hexdigest(),
         "columns": data.columns,
-        "base": base,
         "folds": folds,
-        "seed": seed,
+        "finetuned": None if base is None else {"base": base, "epochs": epochs, "rate": rate, "batch": batch, "seed": seed},
     }
     if (out / "metrics.json").exists():
         metrics: dict[str, Any] = outputs.read_json(out / "metrics.json")
@@ -86,13 +90,16 @@ def train(
     importance = _importance(data)
     with outputs.whole_directory(out) as folder:
         metrics = {"made_from": made_from}
-        curves, found = _train_linear(data, importance, fold_of, folder, progress)
+        if base is None:
+            curves, metrics["words"] = _train_linear(data, importance, fold_of, folder, progress)
+        else:
+            options = {"label": label, "epochs": epochs, "rate": rate, "batch": batch, "seed": seed}
+            curves = _train_classifier(base, data, importance, fold_of, folder, options, progress)
         predictions = {
             name: Predictions(probabilities, data.labels[rows], importance[rows])
             for name, (rows, probabilities) in curves.items()
         }
         metrics["measured"] = {name: _by_source(data, curves[name][0], predictions[name]) for name in curves}
-        metrics.update(found)
         calibration.draw(predictions, folder / "calibration.svg")
         outputs.write_json(folder / "metrics.json", metrics)
     return metrics
@@ -100,7 +107,7 @@ def train(
 
 def _train_linear(
     data: Labels, importance: np.ndarray, fold_of: np.ndarray, folder: Path, progress: Listener
-) -> tuple[Curves, dict[str, Any]]:
+) -> tuple[Curves, dict[str, list[tuple[str, float]]]]:
     """Fit a model without each fold, calibrate on what each says of the texts it has not seen, and fit one to all."""
     features = Features()
     rows = np.flatnonzero(data.trains)
@@ -112,41 +119,68 @@ def _train_linear(
     def fit(which: np.ndarray) -> tuple[np.ndarray, float]:
         return linear_fit.fit(counts[which], labels[owner[which]], weight_of_piece[which], _STRENGTH)
 
-    logits = np.full(len(rows), -np.inf)
+    scores = np.full(len(rows), -np.inf)
     for number in range(folds):
         progress(Progress("reward train", number, folds + 1, "models"))
         unseen = fold_of[rows[owner]] == number
         weights, bias = fit(np.flatnonzero(~unseen))
-        np.maximum.at(logits, owner[unseen], counts[unseen] @ weights + bias)
+        np.maximum.at(scores, owner[unseen], counts[unseen] @ weights + bias)
     progress(Progress("reward train", folds, folds + 1, "models"))
     weights, bias = fit(np.arange(len(owner)))
-    some = np.isfinite(logits)
-    line = linear_fit.logistic(logits[some, None], labels[some], weight[some], np.inf)
-    slope, shift = float(line.coef_[0, 0]), float(line.intercept_[0])
-    share = float(np.average(labels, weights=weight))
-    model = Linear.quantised(features, slope * weights, slope * bias + shift, share)
+    some = np.isfinite(scores)
+    curve = linear_fit.calibrate(scores[some], labels[some], weight[some])
+    model = Linear.quantised(features, weights, bias, curve, share=float(np.average(labels, weights=weight)))
     model.save(folder / FILE)
-    curves = {"cross-validated": (rows, sigmoid(slope * logits + shift))}
+    curves = {"cross-validated": (rows, sigmoid(curve(scores)))}
     others = np.flatnonzero(~data.trains)
     if len(others):
-        curves["held out"] = (others, sigmoid(model.logits([data.texts[row] for row in others])))
+        curves["held out"] = (others, sigmoid(model.log_odds([data.texts[row] for row in others])))
     progress(Progress("reward train", folds + 1, folds + 1, "models"))
-    return curves, {"words": _words(model, [data.texts[row] for row in rows])}
+    return curves, _words(model, [data.texts[row] for row in rows])
+
+
+def _train_classifier(
+    base: str,
+    data: Labels,
+    importance: np.ndarray,
+    fold_of: np.ndarray,
+    folder: Path,
+    options: dict[str, Any],
+    progress: Listener,
+) -> Curves:
+    """Finetune a classifier to all folds but one, and ask it about that one."""
+
+    def step_done(step: int, steps: int, loss: float) -> None:
+        progress(Progress("reward train", step, steps, "steps", {"loss": loss}))
+
+    rows = np.flatnonzero(fold_of > 0)
+    texts = [data.texts[row] for row in rows]
+    finetune(base, folder, texts, data.labels[rows], importance[rows], step_done=step_done, **options)
+    scorer = Classifier(model=str(folder), label=options["label"])
+    curves = {}
+    for name, which in (("one fold", fold_of == 0), ("held out", ~data.trains)):
+        unseen = np.flatnonzero(which)
+        if len(unseen):
+            rewards = scorer.score([data.texts[row] for row in unseen])
+            scored = np.isfinite(rewards)
+            curves[name] = (unseen[scored], -rewards[scored])
+    return curves
 
 
 def _folds(data: Labels, folds: int) -> np.ndarray:
     """Deal the texts to train on out into folds of equal shares of positives: (N,) int, -1 for the others.
 
-    The order is that of a hash of the text, so equal texts share a fold, whatever the order of the file.
+    The order is that of a hash of the text, so equal texts share a fold, whatever the order of the file. White space alone,
+    which says nothing, goes to the first.
     """
     if folds < 2:
         raise InputError(f"folds: expected at least 2, found {folds}")
     fold_of = np.full(len(data.texts), -1)
     rows = np.flatnonzero(data.trains)
     kinds: dict[str, bool] = {}
-    names = {row: content_id(data.texts[row]) for row in rows}
-    for row in rows:
-        kinds.setdefault(names[row], bool(data.labels[row] >= 0.5))
+    names = {row: content_id(data.texts[row]) for row in rows if data.texts[row].replace("\0", " ").strip()}
+    for row, name in names.items():
+        kinds.setdefault(name, bool(data.labels[row] >= 0.5))
     place = {}
     for kind in (True, False):
         same = sorted(name for name, is_kind in kinds.items() if is_kind is kind)
@@ -156,7 +190,7 @@ def _folds(data: Labels, folds: int) -> np.ndarray:
                 f"of {folds} folds: add labels or ask for fewer folds"
             )
         place.update({name: number % folds for number, name in enumerate(same)})
-    fold_of[rows] = [place[names[row]] for row in rows]
+    fold_of[rows] = [place[names[row]] if row in names else 0 for row in rows]
     return fold_of
 
 
@@ -191,7 +225,7 @@ def _words(model: Linear, texts: Sequence[str]) -> dict[str, list[tuple[str, flo
     for text in texts:
         known.update(set(re.findall(r"[^\W\d_][\w']+", fold(text).decode("utf-8", "ignore"))))
     frequent = sorted(word for word, count in known.items() if count >= _FREQUENT)
-    logits = model.logits(frequent)
-    order = np.argsort(logits, kind="stable")
-    listed = [(frequent[place], round(float(logits[place]), 3)) for place in order]
+    log_odds = model.log_odds(frequent)
+    order = np.argsort(log_odds, kind="stable")
+    listed = [(frequent[place], round(float(log_odds[place]), 3)) for place in order]
     return {"positive": listed[::-1][:_WORDS], "negative": listed[:_WORDS]}

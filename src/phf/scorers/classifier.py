@@ -22,7 +22,7 @@ _UNSET = 1_000_000  # tokenizers that were given no limit say something above it
 
 @dataclass(frozen=True)
 class Classifier:
-    """Reward = -P(label), from -1 to 0. NaN where the model gives no finite number.
+    """Reward = -P(label), from -1 to 0. NaN where the model gives no finite number, or its tokenizer no token.
 
     Args:
         model: a folder, or a name on the Hugging Face hub.
@@ -68,7 +68,7 @@ class Classifier:
 
         loaded = _load(self)
         encoded = loaded.tokenizer(
-            [_without_surrogates(text) for text in texts],
+            [without_surrogates(text) for text in texts],
             truncation=True,
             max_length=loaded.max_length,
             return_overflowing_tokens=True,
@@ -80,7 +80,7 @@ class Classifier:
             inputs = loaded.tokenizer.pad(
                 {name: [encoded[name][part] for part in group] for name in loaded.inputs if name in encoded},
                 return_tensors="pt",
-                pad_to_multiple_of=8 if loaded.device.type == "cuda" else None,
+                pad_to_multiple_of=loaded.multiple,
             ).to(loaded.device)
             with torch.inference_mode():
                 logits = loaded.model(**inputs).logits.float()
@@ -100,6 +100,7 @@ class _Loaded:
     index: int
     activation: str
     max_length: int
+    multiple: int | None
     inputs: Sequence[str]
 
 
@@ -128,13 +129,14 @@ def _load(wanted: Classifier) -> _Loaded:
             f"classifier.model: {wanted.model!r} has a tokenizer without a fast version, which splitting texts needs"
         )
     model = model.eval().to(device)
-    reads = _reads(model, tokenizer)
-    if wanted.max_length is not None and wanted.max_length > reads:
-        raise InputError(f"classifier.max_length: {wanted.max_length} tokens, but {wanted.model!r} reads at most {reads}")
+    limit = reads(model, tokenizer)
+    if wanted.max_length is not None and wanted.max_length > limit:
+        raise InputError(f"classifier.max_length: {wanted.max_length} tokens, but {wanted.model!r} reads at most {limit}")
     index, activation = _index(wanted, model.config), _activation(wanted, model.config)
     if gpu if wanted.compile is None else wanted.compile:
         model = torch.compile(model, dynamic=True)
-    return _Loaded(model, tokenizer, device, index, activation, wanted.max_length or reads, tokenizer.model_input_names)
+    multiple = 8 if gpu and limit % 8 == 0 else None  # lengths that tensor cores like
+    return _Loaded(model, tokenizer, device, index, activation, wanted.max_length or limit, multiple, tokenizer.model_input_names)
 
 
 def _index(wanted: Classifier, config: Any) -> int:
@@ -162,7 +164,7 @@ def _activation(wanted: Classifier, config: Any) -> str:
     return str(said)
 
 
-def _reads(model: Any, tokenizer: Any) -> int:
+def reads(model: Any, tokenizer: Any) -> int:
     """Count the tokens a model reads. RoBERTa's kind loses some of its positions, those up to its padding token's number."""
     positions = getattr(model.config, "max_position_embeddings", None) or _UNSET
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
@@ -173,9 +175,12 @@ def _reads(model: Any, tokenizer: Any) -> int:
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group the numbers of parts, longest first, so that parts times the longest is at most the budget (or it is one part)."""
+    """Group the numbers of parts, longest first, so that parts times the longest is at most the budget (or it is one part).
+
+    A part without tokens is in no group: there is nothing to score.
+    """
     group: list[int] = []
-    for part in sorted(range(len(lengths)), key=lambda part: -lengths[part]):
+    for part in sorted((part for part in range(len(lengths)) if lengths[part]), key=lambda part: -lengths[part]):
         if group and (len(group) + 1) * lengths[group[0]] > budget:
             yield group
             group = []
@@ -184,7 +189,7 @@ def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield group
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Replace halves of surrogate pairs, which no tokenizer takes, by U+FFFD, and join pairs."""
     try:
         text.encode()

@@ -1,11 +1,14 @@
-"""A linear model over hashed character and word n-grams: features, log-odds and file. Whole batches at once, in numpy alone.
+"""A linear model over hashed character and word n-grams: features, probabilities and file. Whole batches at once, in numpy alone.
 
 A text is cut at white space into pieces of a few thousand characters. A piece is folded (compatibility forms to plain ones, lower
 case, white space to single spaces, runs of a character to two of it) and its n-grams are hashed, each to the bucket of a weight.
 A piece ends in bytes of zero, so that every byte starts one n-gram of every length.
 
-    logit of a piece    bias + (sum of the weights of its n-grams) / sqrt(number of its n-grams)
-    P(text)             sigmoid of the largest logit of its pieces; 0 for a text of nothing but white space
+    score of a piece    bias + (sum of the weights of its n-grams) / sqrt(number of its n-grams)
+    log-odds of a text  shift + scale asinh((the largest score of its pieces - centre) / width)
+    P(text)             sigmoid of its log-odds; 0 for a text of nothing but white space
+
+The second line makes probabilities of scores: labels err, so beyond a point a larger score hardly makes a text more certain.
 
 A weight is stored in a signed byte, as the square root of its size in 127 steps, and weights are summed as whole numbers: a
 probability does not depend on the batch, its order or the machine.
@@ -27,6 +30,7 @@ from safetensors.numpy import save
 from phf.errors import InputError
 
 FILE = "linear.safetensors"
+_FORMAT = "phf linear 1"
 
 _PIECE = 4096  # characters; the longest comment with a human label is 5000
 _BATCH = 1 << 16  # bytes hashed at once: what is computed of them stays in the cache
@@ -46,8 +50,8 @@ class Features:
         words: words of the longest word n-gram; 0 for none.
     """
 
-    buckets: int = 1_900_000
-    shortest: int = 2
+    buckets: int = 2**20
+    shortest: int = 3
     longest: int = 5
     words: int = 2
 
@@ -83,6 +87,21 @@ class Features:
         return grams.view(np.int64)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """From scores to log-odds, always rising; as it stands, from a score to nearly itself."""
+
+    shift: float = 0.0
+    scale: float = 1e6
+    centre: float = 0.0
+    width: float = 1e6
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Give the log-odds of scores, of the same shape."""
+        log_odds: np.ndarray = self.shift + self.scale * np.arcsinh((scores - self.centre) / self.width)
+        return log_odds
+
+
 @dataclass(frozen=True, eq=False)
 class Linear:
     """A trained model.
@@ -91,7 +110,8 @@ class Linear:
         features: what the weights are of.
         steps: (buckets,) int8, the weights as stored: sign(w) sqrt(|w| / largest) 127.
         largest: size of the largest weight.
-        bias: logit of a piece whose n-grams say nothing.
+        bias: score of a piece whose n-grams say nothing.
+        curve: makes log-odds of scores.
         share: the share of positive texts among the labels it was trained on, which is what a probability takes for granted.
     """
 
@@ -99,14 +119,15 @@ class Linear:
     steps: np.ndarray
     largest: float
     bias: float
+    curve: Curve
     share: float
 
     @classmethod
-    def quantised(cls, features: Features, weights: np.ndarray, bias: float, share: float) -> "Linear":
+    def quantised(cls, features: Features, weights: np.ndarray, bias: float, curve: Curve, share: float) -> "Linear":
         """Make a model of (buckets,) weights of any float type, storing each in a byte."""
         largest = float(np.abs(weights).max(initial=0)) or 1.0
         steps = np.sign(weights) * np.sqrt(np.abs(weights) / largest) * 127
-        return cls(features, np.rint(steps).astype(np.int8), largest, bias, share)
+        return cls(features, np.rint(steps).astype(np.int8), largest, bias, curve, share)
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -114,27 +135,28 @@ class Linear:
         steps = self.steps.astype(np.int16)
         return steps * np.abs(steps)
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
+    def log_odds(self, texts: Sequence[str]) -> np.ndarray:
         """Give the log-odds that each text is positive: (N,) float64, -inf for a text of nothing but white space."""
         best = np.full(len(texts), -np.inf)
         for rows, pieces in batches(texts):
-            np.maximum.at(best, rows, self._logits(pieces))
-        return best
+            np.maximum.at(best, rows, self._scores(pieces))
+        return self.curve(best)
 
-    def _logits(self, pieces: Sequence[bytes]) -> np.ndarray:
+    def _scores(self, pieces: Sequence[bytes]) -> np.ndarray:
         total, count = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
         for buckets, bounds in self.features.of(pieces):
             running = np.zeros(len(buckets) + 1, np.int64)
             np.cumsum(self._table.take(buckets), out=running[1:])
             total += np.diff(running[bounds])
             count += np.diff(bounds)
-        return self.bias + self.largest / 127**2 * total / np.sqrt(count)
+        scores: np.ndarray = self.bias + self.largest / 127**2 * total / np.sqrt(count)
+        return scores
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
         settings = {"largest": self.largest, "bias": self.bias, "share": self.share}
-        note = {"format": "phf linear 1", "features": json.dumps(asdict(self.features)), "model": json.dumps(settings)}
-        path.write_bytes(save({"steps": self.steps}, note))
+        note = {"features": asdict(self.features), "curve": asdict(self.curve), "model": settings}
+        path.write_bytes(save({"steps": self.steps}, {_FORMAT: json.dumps(note)}))
 
     @classmethod
     def load(cls, path: Path) -> "Linear":
@@ -146,14 +168,14 @@ class Linear:
         file = path / FILE if path.is_dir() else path
         try:
             with safe_open(file, "numpy") as tensors:
-                note = tensors.metadata() or {}
-                if note.get("format") != "phf linear 1":
-                    raise InputError(f"{file}: expected a linear model of `phf reward train`, found {_describe(note)}")
-                features = Features(**json.loads(note["features"]))
+                if _FORMAT not in (tensors.metadata() or {}):
+                    raise InputError(f"{file}: another kind of file; expected a linear model of `phf reward train` ({_FORMAT})")
+                note = json.loads(tensors.metadata()[_FORMAT])
+                features = Features(**note["features"])
                 steps = tensors.get_tensor("steps")
                 if steps.shape != (features.buckets,) or steps.dtype != np.int8:
                     raise InputError(f"{file}: expected ({features.buckets},) int8 weights, found {steps.shape} {steps.dtype}")
-                return cls(features, steps, **json.loads(note["model"]))
+                return cls(features, steps, curve=Curve(**note["curve"]), **note["model"])
         except FileNotFoundError:
             if (path / "config.json").exists():
                 raise InputError(f"{path}: a Hugging Face model; use the scorer `classifier` with `model: {path}`") from None
@@ -162,9 +184,9 @@ class Linear:
             raise InputError(f"{file}: not a safetensors file ({error})") from None
 
 
-def sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(log_odds: np.ndarray) -> np.ndarray:
     """Give the probabilities of log-odds, float32; -inf is 0."""
-    probabilities: np.ndarray = np.exp(-np.logaddexp(0, -logits)).astype(np.float32)
+    probabilities: np.ndarray = np.exp(-np.logaddexp(0, -log_odds)).astype(np.float32)
     return probabilities
 
 
@@ -184,9 +206,9 @@ def batches(texts: Iterable[str]) -> Iterator[tuple[list[int], list[bytes]]]:
                 rows.append(row)
                 pieces.append(piece)
                 size += len(piece)
-        if size >= _BATCH:
-            yield rows, pieces
-            rows, pieces, size = [], [], 0
+            if size >= _BATCH:
+                yield rows, pieces
+                rows, pieces, size = [], [], 0
     if pieces:
         yield rows, pieces
 
@@ -240,7 +262,3 @@ def _hash_words(text: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.nd
     offsets = np.arange(len(places)) - np.repeat(starts, lengths)
     terms = (text[places].astype(np.uint64) + np.uint64(1)) * _ODD.take(offsets, mode="wrap")
     return np.add.reduceat(terms, starts), np.searchsorted(places[starts], bounds)
-
-
-def _describe(note: dict[str, str]) -> str:
-    return f"a file of format {note.get('format')!r}" if note else "a file without its description"

@@ -38,10 +38,10 @@ class Toxicity:
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Give -P(toxic) of each text, the worst of its pieces if it is long: (N,) float32."""
         model = _load(self.path)
-        logits = model.logits(texts)
+        log_odds = model.log_odds(texts)
         if self.prior is not None:
-            logits += _log_odds(self.prior) - _log_odds(model.share)
-        return np.float32(0) - sigmoid(logits)
+            log_odds += _log_odds(self.prior) - _log_odds(model.share)
+        return np.float32(0) - sigmoid(log_odds)
 
 
 @functools.cache
