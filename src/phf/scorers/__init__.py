@@ -19,7 +19,11 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class SegmentScorer(Scorer, Protocol):
-    """A scorer that needs the whole document to score its segments, as a linter does."""
+    """A scorer that needs the whole document to score its segments, as a linter does.
+
+    One for which many documents at once are cheaper may also have `score_documents(documents)`, which gives a list of what
+    `score_segments` gives for each.
+    """
 
     def score_segments(self, segments: Sequence[str]) -> np.ndarray:
         """Give the reward of each segment of one document: (S,) float32."""

@@ -2,15 +2,15 @@
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, Literal
 
 import numpy as np
 
 from phf.errors import require
 from phf.scorers import Finding
-from phf.scorers.pii_detectors import detector, installed_spacy_model
 from phf.scorers.pii_gates import GATES, Gate, fold, has_number
 
 DEFAULT = ("credential", "credit_card", "email", "phone", "twitter", "url", "social_security_number")
@@ -48,21 +48,15 @@ class PII:
 
     def plain(self) -> Any:
         """Make the `scrubadub.Scrubber` that finds the same, every detector asked about every text."""
-        scrubadub = require("scrubadub", "pii", "the pii scorer")
-        return scrubadub.Scrubber([detector(name, False, model) for name, model in self._names()], locale="en_US")
-
-    def _names(self) -> list[tuple[str, str | None]]:
-        if self.detectors == "default":
-            return [(name, None) for name in DEFAULT]
-        model = installed_spacy_model() if self.spacy_model == "auto" else self.spacy_model
-        return [(name, None) for name in EXTENDED] + ([("spacy", model)] if model else [])
+        scrubber = require("scrubadub", "pii", "the pii scorer").Scrubber
+        return scrubber([_make(name, False, model) for name, model in _names(self.detectors, self.spacy_model)], locale="en_US")
 
     def _reward(self, text: str) -> float:
         filth = self._filth(text)
         return np.nan if filth is None else -len(filth) / max(len(text), 1)
 
     def _filth(self, text: str) -> list[Any] | None:
-        gated, merge = _gated(tuple(self._names()))
+        gated, merge = _gated(self.detectors, self.spacy_model)
         folded = fold(text)
         number = has_number(folded)
         found = []
@@ -70,15 +64,42 @@ class PII:
             for may_match, find in gated:
                 if may_match(text, folded, number):
                     found += [filth for filth in find(text) if filth.is_valid()]
-            return list(merge(found)) if found else found
+            return merge(found) if found else found
         except (ValueError, OverflowError, RecursionError, IndexError) as error:  # a detector's crash says nothing about the text
             log.debug("scrubadub failed on a text of %d characters: %r", len(text), error)
             return None
 
 
+def _make(name: str, fast: bool, model: str | None) -> Any:
+    for module in ("scrubadub", "pyap"):
+        require(module, "pii", "the pii scorer")
+    from phf.scorers.pii_detectors import make
+
+    return make(name, fast, model)
+
+
+def _names(detectors: str, spacy_model: str | None) -> list[tuple[str, str | None]]:
+    """Name the detectors, in scrubadub's order, and the model that each needs."""
+    if detectors == "default":
+        return [(name, None) for name in DEFAULT]
+    model = installed_spacy_model() if spacy_model == "auto" else spacy_model
+    return [(name, None) for name in EXTENDED] + ([("spacy", model)] if model else [])
+
+
+def installed_spacy_model() -> str | None:
+    """Name the English spaCy model to use: en_core_web_sm if it is installed, else the first one that is, else None."""
+    names = sorted(entry.name for entry in entry_points(group="spacy_models") if entry.name.startswith("en_"))
+    return "en_core_web_sm" if "en_core_web_sm" in names else next(iter(names), None)
+
+
 @functools.cache
-def _gated(names: tuple[tuple[str, str | None], ...]) -> tuple[list[tuple[Gate, Any]], Any]:
-    """Make the detectors, each behind its gate, and find what merges their detections."""
-    scrubadub = require("scrubadub", "pii", "the pii scorer")
-    gated = [(GATES.get(name, lambda *facts: True), detector(name, True, model).iter_filth) for name, model in names]
-    return gated, scrubadub.Scrubber._merge_filths
+def _gated(detectors: str, spacy_model: str | None) -> tuple[list[tuple[Gate, Callable[[str], Any]]], Callable[[list[Any]], Any]]:
+    """Make the detectors, each behind its gate, and give what merges their detections."""
+    gated = [(GATES.get(name, _always), _make(name, True, model).iter_filth) for name, model in _names(detectors, spacy_model)]
+    from phf.scorers.pii_detectors import merge
+
+    return gated, merge
+
+
+def _always(text: str, folded: str, number: bool) -> bool:
+    return True

@@ -5,49 +5,44 @@ or "d.o.b." is on a line near one that holds the string, and if dateparser reads
 takes a year from two digits, from four or from a time stamp of ten or more, or counts it back from now ("40 years"). So a
 sentence with none of these cannot be reported and need not be searched, nor a chunk of a sentence parsed.
 
-This reaches into dateparser, so it is used with the releases it was tested with, and scrubadub's own detector with any other.
+This reaches into dateparser, so it is imported only beside the releases of it that it was tested with.
 """
 
 import copy
-import functools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 
-from phf.errors import require
+from dateparser.conf import settings  # type: ignore[import-untyped]
+from dateparser.languages.loader import LocaleDataLoader  # type: ignore[import-untyped]
+from dateparser.search.search import _ExactLanguageSearch, _has_weekday_modifier  # type: ignore[import-untyped]
+from dateparser.utils import normalize_unicode  # type: ignore[import-untyped]
+from scrubadub import detectors, filth
 
-_TESTED = "1.5."  # releases of dateparser
+_LOADER = LocaleDataLoader()
+_ENGLISH: Any = _LOADER.get_locale("en")
 
 
-@functools.cache
-def fast_date_of_birth_detector() -> Any:
-    """Make the class of the detector."""
-    scrubadub = require("scrubadub", "pii", "the pii scorer")
-    detector_class: Any = scrubadub.detectors.DateOfBirthDetector
-    if not version("dateparser").startswith(_TESTED):
-        return detector_class
-    filth_class: Any = scrubadub.filth.DateOfBirthFilth
+class DateOfBirthDetector(detectors.DateOfBirthDetector):  # type: ignore[misc]
+    """scrubadub's, with a search of less."""
 
-    class DateOfBirthDetector(detector_class):  # type: ignore[misc]
-        def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-            lines = text.split("\n")
-            context = [any(word in line.lower() for word in self.context_words) for line in lines]
-            near = [
-                line
-                for place, line in enumerate(lines)
-                if any(context[max(place - self.context_before, 0) : place + self.context_after + 1])
-            ]
-            latest = datetime.now().year - filth_class.min_age_years
-            earliest = datetime.now().year - filth_class.max_age_years
-            for string, date in search_dates(text, "\n".join(near), earliest, latest):
-                if string.startswith("+") or not earliest <= date.year <= latest or not any(string in line for line in near):
-                    continue
-                for match in re.finditer(re.escape(string), text):
-                    yield filth_class(match=match, detector_name=self.name, document_name=document_name, locale=self.locale)
-
-    return DateOfBirthDetector
+    def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
+        """Give the dates of a text."""
+        lines = text.split("\n")
+        context = [any(word in line.lower() for word in self.context_words) for line in lines]
+        near = [
+            line
+            for place, line in enumerate(lines)
+            if any(context[max(place - self.context_before, 0) : place + self.context_after + 1])
+        ]
+        latest = datetime.now().year - filth.DateOfBirthFilth.min_age_years
+        earliest = datetime.now().year - filth.DateOfBirthFilth.max_age_years
+        for string, date in search_dates(text, "\n".join(near), earliest, latest):
+            if string.startswith("+") or not earliest <= date.year <= latest or not any(string in line for line in near):
+                continue
+            for match in re.finditer(re.escape(string), text):
+                yield self.filth_cls(match=match, detector_name=self.name, document_name=document_name, locale=self.locale)
 
 
 def search_dates(text: str, near: str, earliest: int, latest: int) -> list[tuple[str, datetime]]:
@@ -59,27 +54,24 @@ def search_dates(text: str, near: str, earliest: int, latest: int) -> list[tuple
         earliest: the first year of birth that counts.
         latest: the last one.
     """
-    search_class, settings, normalise, words = _dateparser()
-    near = normalise(near)
+    near = normalize_unicode(near)
 
     def may_hold_year(part: str) -> bool:
-        return any(run in near for run in year_digits(part if part.isascii() else normalise(part), earliest, latest, words))
+        return any(run in near for run in year_digits(part if part.isascii() else normalize_unicode(part), earliest, latest))
 
-    return [result[:2] for result in search_class(may_hold_year).search_parse("en", text, settings=settings)]
+    return [(string, date) for string, date, _ in _Search(may_hold_year).search_parse("en", text, settings=settings)]
 
 
-def year_digits(text: str, earliest: int, latest: int, words: frozenset[str]) -> Iterator[str]:
+def year_digits(text: str, earliest: int, latest: int) -> Iterator[str]:
     """Give the runs of digits from which dateparser could read a year in the range.
 
     Args:
         text: ASCII where it can be.
         earliest: the first year in the range.
         latest: the last one.
-        words: all of six letters or more that dateparser knows in English; another one (not so long, it may be a time zone)
-            means that it can read nothing there.
     """
     for part in _PART_WITH_DIGIT.findall(text):
-        if _NO_DATE(part) or any(word not in words for word in _LONG_WORD.findall(part.lower())):
+        if _NO_DATE(part) or any(word not in _WORDS for word in _LONG_WORD.findall(part.lower())):
             continue
         whole_date = _ISO_DATE(part)
         for run in [whole_date[1]] if whole_date else _YEAR.findall(part):
@@ -94,10 +86,21 @@ def year_digits(text: str, earliest: int, latest: int, words: frozenset[str]) ->
 # dateparser breaks what it cannot read at these characters. What is between two of them is read whole or not at all.
 _PART_WITH_DIGIT = re.compile(r"(?<![^\s,.،—–])[^\s,.،—–\d]*\d[^\s,.،—–]*")
 _NO_DATE = re.compile(r"(?<!\d)(?:\d{3}|\d{5,9}|\d{11,12})(?!\d)").search
-_LONG_WORD = re.compile(r"[a-z]{6,}")
 _ISO_DATE = re.compile(r"\W*(\d{4})-\d\d-\d\d(?:[Tt]\d\d:\d\d(?::\d\d)?[Zz]?)?\W*").fullmatch
 _YEAR = re.compile(r"(?<!\d)(?:(?<!\d:)\d\d(?!:?\d)|\d{4}(?!\d)|\d{10,})")  # two digits beside a colon are minutes
 _LATEST_STAMP = 2_000_000_000  # seconds since 1970; in 2033
+
+# All long words that dateparser knows in English. Another one in a part means that it reads nothing there (a short one may be a
+# time zone).
+_LONG_WORD = re.compile(r"[a-z]{6,}")
+_WORDS = frozenset(
+    word
+    for known in [
+        *_ENGLISH._get_dictionary(settings),
+        *(pattern for rule in _ENGLISH.info["simplifications"] for pattern in rule),
+    ]
+    for word in _LONG_WORD.findall(known)
+)
 
 # A count back from now. 18 years need two digits, a number word from ten on, a decade or a century. dateparser makes digits of
 # the words and drops others ("of the") between number and unit, and only then are they side by side.
@@ -118,59 +121,48 @@ _AMOUNT = re.compile(rf"(\d+[.,]?\d*)\s*(?:{'|'.join(f'({unit})' for unit in _UN
 
 def years_back(chunk: str) -> float:
     """Give an upper bound of the years that a translated chunk counts back from now."""
-    return sum(
-        int(re.sub(r"\D", "", match[1])) * list(_UNITS.values())[(match.lastindex or 0) - 2] for match in _AMOUNT.finditer(chunk)
-    )
+    years = list(_UNITS.values())
+    return sum(int(re.sub(r"\D", "", match[1])) * years[(match.lastindex or 0) - 2] for match in _AMOUNT.finditer(chunk))
 
 
-@functools.cache
-def _dateparser() -> tuple[Any, Any, Callable[[str], str], frozenset[str]]:
-    """Give a search of some chunks of some sentences, dateparser's settings, its normalisation, and all words that it knows."""
-    module = functools.partial(require, extra="pii", needed_by="the pii scorer")
-    loader = module("dateparser.languages.loader").LocaleDataLoader()
-    settings = module("dateparser.conf").settings
-    search_class: Any = module("dateparser.search.search")._ExactLanguageSearch
-    has_weekday_modifier = module("dateparser.search.search")._has_weekday_modifier
-    english = loader.get_locale("en")
-    known = [*english._get_dictionary(settings), *(pattern for rule in english.info["simplifications"] for pattern in rule)]
-    skipped = "|".join(word for word in english.info["skip"] if word.isalnum())
-    ends_in_skipped_word = re.compile(rf"\b(?:{skipped})\W*$", re.IGNORECASE).search
+_SKIPPED = "|".join(word for word in _ENGLISH.info["skip"] if word.isalnum())
+_ends_in_skipped_word = re.compile(rf"\b(?:{_SKIPPED})\W*$", re.IGNORECASE).search
 
-    class Search(search_class):  # type: ignore[misc]
-        def __init__(self, may_hold_year: Callable[[str], bool]) -> None:
-            super().__init__(loader)
-            self.may_hold_year = may_hold_year
 
-        def search(self, shortname: str, text: str, settings: Any) -> tuple[list[str], list[str]]:
-            """Give the chunks to parse, (translated, original)."""
-            sentences = [
-                sentence
-                for sentence in english._sentence_split(text, settings=settings)
-                if self.may_hold_year(sentence) or _COUNT.search(sentence)
-            ]
-            part = copy.copy(english)
-            part._sentence_split = lambda string, settings: iter(sentences)
-            translated, original = part.translate_search(text, settings=settings)
-            if any(years_back(chunk) > 16 for chunk in translated):  # from the date before it, wherever that is: parse everything
-                everything: tuple[list[str], list[str]] = super().search(shortname, text, settings)
-                return everything
-            kept: list[int] = []
-            for place, chunk in enumerate(original):
-                after_word = bool(kept) and kept[-1] == place - 1 and ends_in_skipped_word(original[place - 1])
-                if after_word or self.may_hold_year(chunk):  # "1980 and" loses its last word if the next chunk is a date
-                    kept.append(place)
-            return [translated[place] for place in kept], [original[place] for place in kept]
+class _Search(_ExactLanguageSearch):  # type: ignore[misc]
+    """dateparser's search, of the sentences and chunks that may hold a year that counts."""
 
-        def parse_item(self, parser: Any, item: str, translated_item: str, base: datetime | None, need_base: bool) -> Any:
-            """Parse from `base` at once, where dateparser first parses from now and throws that away."""
-            if not (need_base and base) or has_weekday_modifier(item):
-                return super().parse_item(parser, item, translated_item, base, need_base)
-            settings = parser._settings
-            parser._settings = settings.replace(RELATIVE_BASE=base)
-            try:
-                return super().parse_item(parser, item, translated_item, None, need_base)
-            finally:
-                parser._settings = settings
+    def __init__(self, may_hold_year: Callable[[str], bool]) -> None:
+        super().__init__(_LOADER)
+        self.may_hold_year = may_hold_year
 
-    normalise = module("dateparser.utils").normalize_unicode
-    return Search, settings, normalise, frozenset(re.findall("[a-z]{6,}", " ".join(known)))
+    def search(self, shortname: str, text: str, settings: Any) -> tuple[list[str], list[str]]:
+        """Give the chunks to parse, (translated, original)."""
+        sentences = [
+            sentence
+            for sentence in _ENGLISH._sentence_split(text, settings=settings)
+            if self.may_hold_year(sentence) or _COUNT.search(sentence)
+        ]
+        part = copy.copy(_ENGLISH)
+        part._sentence_split = lambda string, settings: iter(sentences)
+        translated, original = part.translate_search(text, settings=settings)
+        if any(years_back(chunk) > 16 for chunk in translated):  # from the date before it, wherever that is: parse everything
+            everything: tuple[list[str], list[str]] = super().search(shortname, text, settings)
+            return everything
+        kept: list[int] = []
+        for place, chunk in enumerate(original):
+            after_word = bool(kept) and kept[-1] == place - 1 and _ends_in_skipped_word(original[place - 1])
+            if after_word or self.may_hold_year(chunk):  # "1980 and" loses its last word if the next chunk is a date
+                kept.append(place)
+        return [translated[place] for place in kept], [original[place] for place in kept]
+
+    def parse_item(self, parser: Any, item: str, translated_item: str, base: datetime | None, need_base: bool) -> Any:
+        """Parse from `base` at once, where dateparser first parses from now and throws that away."""
+        if not (need_base and base) or _has_weekday_modifier(item):
+            return super().parse_item(parser, item, translated_item, base, need_base)
+        before = parser._settings
+        parser._settings = before.replace(RELATIVE_BASE=base)
+        try:
+            return super().parse_item(parser, item, translated_item, None, need_base)
+        finally:
+            parser._settings = before

@@ -1,17 +1,23 @@
-"""Detectors of personal data: scrubadub's own, those it lacks (address, named entities), and faster twins that find the same."""
+"""Detectors of personal data: scrubadub's own, those it lacks (address, named entities), and faster twins that find the same.
 
-import functools
+Imported when a `pii` scorer first scores: scrubadub takes seconds to import.
+"""
+
 import re
 from collections.abc import Iterator
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import phonenumbers
+import scrubadub
+from pyap.parser import AddressParser
+from pyap.source_US.data import full_address
 
 from phf.errors import InputError, require
-from phf.scorers.pii_birth import fast_date_of_birth_detector
 from phf.scorers.pii_gates import LOCAL_LENGTH, US_STATE, email_signs, fold
 
 
-def detector(name: str, fast: bool, spacy_model: str | None = None) -> Any:
+def make(name: str, fast: bool, spacy_model: str | None = None) -> Any:
     """Make one detector, locale en_US.
 
     Args:
@@ -19,62 +25,44 @@ def detector(name: str, fast: bool, spacy_model: str | None = None) -> Any:
         fast: take the faster of two detectors that find the same.
         spacy_model: the model of "spacy".
     """
-    scrubadub = require("scrubadub", "pii", "the pii scorer")
     if name == "spacy":
-        return _entity_detector(spacy_model)
+        return EntityDetector(spacy_model, locale="en_US")
+    if name == "date_of_birth" and fast and version("dateparser").startswith("1.5."):  # the releases it was tested with
+        from phf.scorers.pii_birth import DateOfBirthDetector
+
+        return DateOfBirthDetector(locale="en_US")
     if name == "address" and not fast:
-        return _address_detector()(locale="en_US")
+        return AddressDetector(locale="en_US")
     if name in _FAST and fast:
-        return _FAST[name]()(locale="en_US")
+        return _FAST[name](locale="en_US")
     return scrubadub.detectors.catalogue.detector_catalogue.get(name)(locale="en_US")
 
 
-@functools.cache
-def _fast_email_detector() -> Any:
-    """Make scrubadub's email detector, but one that matches only before an "@" or " at " with a domain after it."""
-    detector_class: Any = require("scrubadub", "pii", "the pii scorer").detectors.EmailDetector
-
-    class EmailDetector(detector_class):  # type: ignore[misc]
-        def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-            end = 0
-            for sign in email_signs(text):
-                for start in range(max(end, sign - LOCAL_LENGTH), sign):
-                    match = self.regex.match(text, start)
-                    if match:
-                        yield self.filth_cls(
-                            match=match, detector_name=self.name, document_name=document_name, locale=self.locale
-                        )
-                        end = match.end()
-                        break
-
-    return EmailDetector
+def merge(filth: list[Any]) -> list[Any]:
+    """Make one of detections that overlap or touch, as `Scrubber.iter_filth` does."""
+    return list(scrubadub.Scrubber._merge_filths(filth))
 
 
-@functools.cache
-def _fast_phone_detector() -> Any:
-    """Make scrubadub's phone detector, but one that parses no candidate that has too few digits to be valid."""
-    scrubadub = require("scrubadub", "pii", "the pii scorer")
-    phonenumbers = require("phonenumbers", "pii", "the pii scorer")
-    matcher_class: Any = phonenumbers.PhoneNumberMatcher
-    detector_class: Any = scrubadub.detectors.PhoneDetector
+class EmailDetector(scrubadub.detectors.EmailDetector):  # type: ignore[misc]
+    """scrubadub's, but one that matches only before an "@" or " at " with a domain after it."""
 
-    class PhoneNumberMatcher(matcher_class):  # type: ignore[misc]
-        def _parse_and_verify(self, candidate: str, offset: int) -> Any:
-            return super()._parse_and_verify(candidate, offset) if could_be_phone_number(candidate) else None
+    def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
+        """Give the addresses of a text."""
+        end = 0
+        for sign in email_signs(text):
+            for start in range(max(end, sign - LOCAL_LENGTH), sign):
+                match = self.regex.match(text, start)
+                if match:
+                    yield self.filth_cls(match=match, detector_name=self.name, document_name=document_name, locale=self.locale)
+                    end = match.end()
+                    break
 
-    class PhoneDetector(detector_class):  # type: ignore[misc]
-        def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-            for match in PhoneNumberMatcher(text, self.region):
-                yield self.filth_cls(
-                    beg=match.start,
-                    end=match.end,
-                    text=match.raw_string,
-                    detector_name=self.name,
-                    document_name=document_name,
-                    locale=self.locale,
-                )
 
-    return PhoneDetector
+class PhoneNumberMatcher(phonenumbers.PhoneNumberMatcher):
+    """phonenumbers' own, but one that does not parse a candidate with too few digits to be valid."""
+
+    def _parse_and_verify(self, candidate: str, offset: int) -> Any:
+        return super()._parse_and_verify(candidate, offset) if could_be_phone_number(candidate) else None
 
 
 def could_be_phone_number(candidate: str) -> bool:
@@ -93,59 +81,89 @@ def could_be_phone_number(candidate: str) -> bool:
     )
 
 
-@functools.cache
-def _address_detector() -> Any:
-    """Make the detector of postal addresses of the United States, as pyap reads them."""
-    scrubadub = require("scrubadub", "pii", "the pii scorer")
-    parser = require("pyap.parser", "pii", "the pii scorer").AddressParser(country="US")
-    detector_class: Any = scrubadub.detectors.Detector
+class PhoneDetector(scrubadub.detectors.PhoneDetector):  # type: ignore[misc]
+    """scrubadub's, with the faster matcher."""
 
-    class AddressDetector(detector_class):  # type: ignore[misc]
-        name = "address"
-        filth_cls = scrubadub.filth.AddressFilth
+    def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
+        """Give the numbers of a text."""
+        for match in PhoneNumberMatcher(text, self.region):
+            yield _filth(self, text, match.start, match.end, document_name)
 
-        def spans(self, text: str) -> list[tuple[int, int]]:
-            """List (start, end) of each address in the text as pyap normalises it."""
-            return [(address.match_start, address.match_end) for address in parser.parse(text)]
 
-        def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-            spans = self.spans(text)
-            if not spans:
-                return
+class AddressDetector(scrubadub.detectors.Detector):  # type: ignore[misc]
+    """Postal addresses of the United States, as pyap reads them."""
+
+    name = "address"
+    filth_cls = scrubadub.filth.AddressFilth
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """List (start, end) of each address in the text as pyap normalises it."""
+        return [(address.match_start, address.match_end) for address in AddressParser(country="US").parse(text)]
+
+    def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
+        """Give the addresses of a text, without the separator that pyap may find at the end."""
+        spans = self.spans(text)
+        if spans:
             normalised, offsets = normalise(text), normalised_offsets(text)
-            for first, last in spans:
-                length = len(normalised[first:last].rstrip(", "))
-                start, end = offsets[first], offsets[first + length - 1] + 1
-                yield self.filth_cls(
-                    beg=start,
-                    end=end,
-                    text=text[start:end],
-                    detector_name=self.name,
-                    document_name=document_name,
-                    locale=self.locale,
-                )
-
-    return AddressDetector
+        for first, last in spans:
+            length = len(normalised[first:last].rstrip(", "))
+            yield _filth(self, text, offsets[first], offsets[first + length - 1] + 1, document_name)
 
 
-@functools.cache
-def _fast_address_detector() -> Any:
-    """Make the same detector, but one that looks only around the names and codes of states."""
-    rules = re.compile(require("pyap.source_US.data", "pii", "the pii scorer").full_address, re.VERBOSE)
-    detector_class: Any = _address_detector()
+class FastAddressDetector(AddressDetector):
+    """The same, but one that matches only where a number stands before the name or code of a state."""
 
-    class FastAddressDetector(detector_class):  # type: ignore[misc]
-        def spans(self, text: str) -> list[tuple[int, int]]:
-            normalised = normalise(text)
-            found: list[tuple[int, int]] = []
-            for start in address_starts(normalised):
-                if not found or start >= found[-1][1]:
-                    match = rules.match(normalised, start)
-                    if match:
-                        found.append(match.span())
-            return found
+    rules = re.compile(full_address, re.VERBOSE)
 
-    return FastAddressDetector
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """List (start, end) of each address in the text as pyap normalises it."""
+        normalised = normalise(text)
+        found: list[tuple[int, int]] = []
+        for start in address_starts(normalised):
+            if not found or start >= found[-1][1]:
+                match = self.rules.match(normalised, start)
+                if match:
+                    found.append(match.span())
+        return found
+
+
+class EntityDetector(scrubadub.detectors.Detector):  # type: ignore[misc]
+    """Names of people and organisations, as a spaCy model recognises them."""
+
+    name = "spacy"
+    kinds: ClassVar[dict[str, Any]] = {
+        "PERSON": scrubadub.filth.NameFilth,
+        "PER": scrubadub.filth.NameFilth,
+        "ORG": scrubadub.filth.OrganizationFilth,
+    }
+
+    def __init__(self, model: str | None, **options: Any) -> None:
+        super().__init__(**options)
+        spacy = require("spacy", "sentences", "the pii scorer with named entities")
+        try:
+            self.pipeline = spacy.load(model, exclude=["tagger", "attribute_ruler", "lemmatizer"])  # nothing here needs these
+        except OSError:
+            raise InputError(
+                f"pii.spacy_model: {model!r} is neither an installed spaCy model nor a folder with one. Install it with: "
+                f"python -m spacy download {model}; or give null, to do without named entities"
+            ) from None
+
+    def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
+        """Give the names in a text."""
+        for entity in self.pipeline(text).ents:
+            if entity.label_ in self.kinds:
+                yield _filth(self, text, entity.start_char, entity.end_char, document_name, self.kinds[entity.label_])
+
+
+def _filth(detector: Any, text: str, start: int, end: int, document_name: str | None, kind: Any = None) -> Any:
+    return (kind or detector.filth_cls)(
+        beg=start,
+        end=end,
+        text=text[start:end],
+        detector_name=detector.name,
+        document_name=document_name,
+        locale=detector.locale,
+    )
 
 
 # An address starts with digits or one of these words, less than 300 characters before its state, unless a long run of letters or
@@ -166,30 +184,30 @@ _NUMBER_WORDS = [
     "nine",
     "ten",
 ]
-_NUMBER_WORDS += ["eleven", "twelve", "thirteen", "fifteen", "twenty", "thirty", "forty", "fourty", "fifty", "eighty"]
+_NUMBER_WORDS += ["eleven", "twelve", "thirteen", "fifteen", "twenty", "thirty", "forty", "fifty"]
 _BEFORE_STATE = 400
-_STRETCH = re.compile(r"[A-Za-z0-9]{50}").search
+_STRETCH = re.compile(r"[a-z0-9]{50}").search
+_DIGIT = re.compile(r"\d")
 
 
 def address_starts(normalised: str) -> list[int]:
     """List where in a normalised text an address could start, in order."""
     folded = fold(normalised)
+    if _STRETCH(folded):
+        parts = [(0, len(folded))]
+    else:
+        parts = [(state.start() - _BEFORE_STATE, state.start()) for state in US_STATE.finditer(normalised)]
     starts: set[int] = set()
     searched = 0
-    states = (
-        [(0, len(folded))]
-        if _STRETCH(folded)
-        else [(state.start() - _BEFORE_STATE, state.start()) for state in US_STATE.finditer(normalised)]
-    )
-    for start, end in states:
-        start = max(start, searched)
+    for first, end in parts:
+        start = max(first, searched, 0)
         starts.update(match.start() for match in _DIGIT.finditer(folded, start, end))
         for word in _NUMBER_WORDS:
             place = folded.find(word, start, end)
             while place >= 0:
                 starts.add(place)
                 place = folded.find(word, place + 1, end)
-        searched = max(searched, end - 10)
+        searched = max(searched, end - 10)  # a word may have begun there
     return sorted(starts)
 
 
@@ -217,54 +235,8 @@ def _separator(run: re.Match[str]) -> str:
     return ", " if "," in run[0] or "\n" in run[0] else " "
 
 
-_DIGIT = re.compile(r"\d")
 _SEPARATORS = re.compile(r"[\s,]+")
 _ODD_SEPARATOR = re.compile(r"[^\S ]|  |,(?! )| ,").search
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―", "-"))
 
-
-def _entity_detector(model: str | None) -> Any:
-    """Make the detector of names of people and organisations, as a spaCy model recognises them."""
-    scrubadub = require("scrubadub", "pii", "the pii scorer")
-    spacy = require("spacy", "sentences", "named entities in the pii scorer")
-    detector_class: Any = scrubadub.detectors.Detector
-    filth = {"PERSON": scrubadub.filth.NameFilth, "PER": scrubadub.filth.NameFilth, "ORG": scrubadub.filth.OrganizationFilth}
-    try:
-        pipeline = spacy.load(model, exclude=["tagger", "attribute_ruler", "lemmatizer"])
-    except OSError:
-        raise InputError(
-            f"spaCy model {model!r}: not installed and not a folder. Install it with: python -m spacy download {model}, "
-            "or give spacy_model: null to do without named entities"
-        ) from None
-
-    class EntityDetector(detector_class):  # type: ignore[misc]
-        name = "spacy"
-
-        def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-            for entity in pipeline(text).ents:
-                if entity.label_ in filth:
-                    yield filth[entity.label_](
-                        beg=entity.start_char,
-                        end=entity.end_char,
-                        text=entity.text,
-                        detector_name=self.name,
-                        document_name=document_name,
-                        locale=self.locale,
-                    )
-
-    return EntityDetector(locale="en_US")
-
-
-_FAST = {
-    "email": _fast_email_detector,
-    "phone": _fast_phone_detector,
-    "address": _fast_address_detector,
-    "date_of_birth": fast_date_of_birth_detector,
-}
-
-
-@functools.cache
-def installed_spacy_model() -> str | None:
-    """Name the English spaCy model to use: en_core_web_sm if it is installed, else the first one that is, else None."""
-    names = sorted(entry.name for entry in entry_points(group="spacy_models") if entry.name.startswith("en_"))
-    return "en_core_web_sm" if "en_core_web_sm" in names else next(iter(names), None)
+_FAST = {"email": EmailDetector, "phone": PhoneDetector, "address": FastAddressDetector}
