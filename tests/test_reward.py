@@ -274,50 +274,55 @@ def test_words_are_counted_in_different_texts() -> None:
     assert fold("Don't") == b" don't "
 
 
-@pytest.fixture
-def base(tmp_path) -> str:
-    """A tiny RoBERTa that has never been trained, with a tokenizer of the words there are."""
+@pytest.fixture(params=["roberta", "gpt2"])
+def base(request, tmp_path) -> str:
+    """A tiny model that has never been trained, with a tokenizer of the words there are; GPT-2's kind has no padding token."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+    from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
     words = sorted({word for phrase in NICE + RUDE for word in phrase.split()})
     vocabulary = {word: place for place, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(tmp_path / "base")
     torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 34,
-    }
-    numbers = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
-    RobertaModel(RobertaConfig(vocab_size=len(vocabulary), **sizes, **numbers)).save_pretrained(tmp_path / "base")
+    if request.param == "roberta":
+        tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+        names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+        numbers = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1, "max_position_embeddings": 34}
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+        model = RobertaModel(RobertaConfig(vocab_size=len(vocabulary), **sizes, **numbers))
+    else:
+        names = {"eos_token": "</s>", "unk_token": "<unk>"}
+        model = GPT2Model(GPT2Config(vocab_size=len(vocabulary), n_positions=32, n_embd=32, n_layer=1, n_head=2, eos_token_id=2))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(tmp_path / "base")
+    model.save_pretrained(tmp_path / "base")
     return str(tmp_path / "base")
 
 
 def test_a_base_is_finetuned_to_a_classifier(tmp_path, base: str) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    data = write(tmp_path / "labels.parquet", comments(noise=0))
+    columns = comments(noise=0)
+    columns["text"][:3] = ["", " ", "fool " * 100]
+    data = write(tmp_path / "labels.parquet", columns)
     seen: list[Progress] = []
-    options = {"base": base, "epochs": 4, "rate": 5e-3, "batch": 16}
-    metrics = reward.train(data, tmp_path / "out", progress=seen.append, **options)
-    torch.set_num_threads(threads)
-    held_out = comments(noise=0)["split"].count("test")
+    metrics = reward.train(data, tmp_path / "out", progress=seen.append, base=base, epochs=4, rate=5e-3, batch=16)
     assert set(metrics["measured"]) == {"one fold", "held out"}
-    assert metrics["measured"]["held out"]["all"]["texts"] == held_out
     assert metrics["measured"]["held out"]["all"]["auc"] > 0.9
     scorer = phf.scorers.load("classifier", model=str(tmp_path / "out"), label="toxic", device="cpu")
-    rewards = scorer.score(["you fool shut up", "thank you see the references"])
+    rewards = scorer.score(["you fool shut up", "thank you see the references", ""])
+    torch.set_num_threads(threads)
     assert rewards[0] < -0.7 < -0.3 < rewards[1]
+    assert np.isnan(rewards[2]) == base_has_no_special_tokens(base)
     assert seen[-1].done == seen[-1].total
     assert seen[-1].unit == "steps"
     assert "loss" in seen[-1].facts
+
+
+def base_has_no_special_tokens(base: str) -> bool:
+    from transformers import AutoTokenizer
+
+    return not AutoTokenizer.from_pretrained(base)("")["input_ids"]
 
 
 def test_a_base_that_cannot_be_loaded(tmp_path) -> None:

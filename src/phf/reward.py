@@ -153,7 +153,7 @@ def _train_classifier(
     def step_done(step: int, steps: int, loss: float) -> None:
         progress(Progress("reward train", step, steps, "steps", {"loss": loss}))
 
-    rows = np.flatnonzero(fold_of > 0)
+    rows = np.array([row for row in np.flatnonzero(fold_of > 0) if data.texts[row].strip()])
     texts = [data.texts[row] for row in rows]
     finetune(base, folder, texts, data.labels[rows], importance[rows], step_done=step_done, **options)
     scorer = Classifier(model=str(folder), label=options["label"])
