@@ -309,7 +309,7 @@ def test_a_base_is_finetuned_to_a_classifier(tmp_path, base: str) -> None:
     metrics = reward.train(data, tmp_path / "out", progress=seen.append, base=base, epochs=4, rate=5e-3, batch=16)
     assert set(metrics["measured"]) == {"one fold", "held out"}
     assert metrics["measured"]["held out"]["all"]["auc"] > 0.9
-    scorer = phf.scorers.load("classifier", model=str(tmp_path / "out"), label="toxic", device="cpu")
+    scorer = phf.scorers.load("classifier", model=str(tmp_path / "out"), device="cpu")
     rewards = scorer.score(["you fool shut up", "thank you see the references", ""])
     torch.set_num_threads(threads)
     assert rewards[0] < -0.7 < -0.3 < rewards[1]

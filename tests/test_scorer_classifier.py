@@ -165,6 +165,17 @@ def test_another_label(roberta: Path) -> None:
         Classifier(model=str(roberta), label="toxic").score(texts)
 
 
+def test_a_label_not_given(tmp_path) -> None:
+    texts = sentences(8, 12)
+    alone = save(tmp_path / "alone", "bert", id2label={0: "spam"}, label2id={"spam": 0})
+    np.testing.assert_allclose(
+        Classifier(model=str(alone), device="cpu").score(texts), -detoxify_predict(alone, texts), atol=1e-5
+    )
+    two = save(tmp_path / "two", "bert", id2label={0: "ham", 1: "spam"}, label2id={"ham": 0, "spam": 1})
+    with pytest.raises(InputError, match=r"no label 'toxicity' \(known: ham, spam\)"):
+        Classifier(model=str(two), device="cpu").score(texts)
+
+
 def test_bf16_is_near(roberta: Path) -> None:
     texts = sentences(20, 30)
     exact, near = (

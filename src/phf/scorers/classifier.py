@@ -26,7 +26,8 @@ class Classifier:
 
     Args:
         model: a folder, or a name on the Hugging Face hub.
-        label: the label whose probability is the reward's size, by its name in the model's config.
+        label: the label whose probability is the reward's size, by its name in the model's config; by default "toxicity", or the
+            only label of a model that has one.
         activation: what makes probabilities of the model's outputs. "auto" is what its config says: `function_to_apply` if there,
             else by `problem_type` (multi_label_classification: sigmoid, single_label_classification: softmax), else softmax, or
             sigmoid for a model with one label. A multi-label model whose config says neither needs "sigmoid" here.
@@ -41,7 +42,7 @@ class Classifier:
     """
 
     model: str = "unitary/unbiased-toxic-roberta"
-    label: str = "toxicity"
+    label: str | None = None
     activation: Literal["auto", "sigmoid", "softmax"] = "auto"
     max_length: int | None = None
     batch: int | None = None
@@ -151,11 +152,10 @@ def _load(wanted: Classifier) -> _Loaded:
 
 def _index(wanted: Classifier, config: Any) -> int:
     labels = {str(name): int(index) for index, name in config.id2label.items()}
-    if wanted.label not in labels:
-        raise InputError(
-            f"classifier.label: {wanted.model!r} has no label {wanted.label!r}{plugins.suggestion(wanted.label, labels)}"
-        )
-    return labels[wanted.label]
+    label = wanted.label or (next(iter(labels)) if len(labels) == 1 else "toxicity")
+    if label not in labels:
+        raise InputError(f"classifier.label: {wanted.model!r} has no label {label!r}{plugins.suggestion(label, labels)}")
+    return labels[label]
 
 
 def _activation(wanted: Classifier, config: Any) -> str:
