@@ -303,6 +303,14 @@ def test_what_ray_runs_gives_the_parts_of_the_local_engine(tmp_path):
     assert "no such file" in actor(fault).to_pylist()[0]["error"]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_an_input_error(address):
+    with pytest.raises(InputError, match=f"annotate.address={address}: no Ray cluster there"):
+        engines._check_address(address)
+    engines._check_address(None)
+    engines._check_address("auto")
+
+
 @pytest.mark.slow
 def test_ray_writes_what_the_local_engine_writes(tmp_path):
     pytest.importorskip("ray")

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -204,10 +205,12 @@ def on_ray(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = require("ray", "ray", "annotate.engine=ray")
-    logging.getLogger("ray").setLevel(logging.ERROR)
     data = require("ray.data", "ray", "annotate.engine=ray")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     started = not ray.is_initialized()
     if started:
+        _check_address(options.address)
         try:
             ray.init(address=options.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -241,6 +244,16 @@ def on_ray(
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Knock before Ray does: it waits for many minutes at a door that nobody opens."""
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"annotate.address={address}: no Ray cluster there: {error}") from None
 
 
 def _read(_: Any, corpus: config.Corpus, size: int, done: set[int], folder: str, path: list[str]) -> Iterator[pa.Table]:
