@@ -15,7 +15,7 @@ FLOORS = {
     5: ["pipeline"],
     4: ["train", "annotate", "tokenize", "report", "reward", "inspection", "evaluate"],
     3: ["learner", "checkpoints", "lm", "lm_local", "lm_openai", "generation", "scoring", "keeper", "engines"],
-    2: ["objectives", "head", "scorers", "models", "tokenizer", "shards"],
+    2: ["objectives", "head", "scorers", "models", "tokenizer", "shards", "guidance", "cache"],
     1: [
         "documents", "labels", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
         "calibration", "segmenters", "sentences", "installed", "inputs", "__init__",

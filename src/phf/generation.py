@@ -1,8 +1,7 @@
-"""Batched sampling from a causal model: rows that finish make room for waiting prompts, and the cache is written in place.
+"""Batched sampling from a causal model: samples that finish make room for waiting prompts.
 
-Legend: R rows in flight, C columns of the cache, V vocabulary. Every row is aligned on the right: the last token of all
-rows stands in the same column, a row's first token in its own. So one forward pass serves rows of any age, and a prompt
-enters a running batch at any time. A step writes one column of keys and values into a buffer and copies nothing else.
+Legend: R rows read at a time, C columns of the cache, V vocabulary. A sample is one row; under guidance it is two, one
+below the other, that read the same text under different control tokens. How rows are kept: see `phf.cache`.
 """
 
 import inspect
@@ -15,14 +14,14 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from phf.cache import SLACK, Columns, Layer
 from phf.errors import InputError
+from phf.guidance import Guidance
 from phf.lm import Sampling
 
 _ADMIT_AT = 0.75
 """Share of free rows at which waiting prompts enter. Late: rows of one age read few columns; rows of many ages all read as
 many as the oldest one has, and reading them is what a step costs most. Yet before a few long rows run alone."""
-_SLACK = 16
-"""Columns that a new buffer has to spare. Few, since memory is read fastest without gaps; moving costs little that seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,8 @@ def generate(
     ends: Sequence[int],
     banned: Sequence[int] = (),
     listen: Callable[[int], None] | None = None,
+    guidance: Guidance | None = None,
+    write: Callable[[int, int], None] | None = None,
 ) -> list[Sample]:
     """Sample a continuation of each prompt.
 
@@ -54,10 +55,12 @@ def generate(
     Args:
         model: any `AutoModelForCausalLM`, in evaluation mode.
         prompts: tokens, at least one each.
-        sampling: temperature, top-p, lengths, seed and batch; `ban` is already in `banned`.
+        sampling: temperature, top-p, lengths, seed and batch; `ban` is already in `banned`, its guidance in `guidance`.
         ends: tokens that end a sample.
         banned: tokens that cannot be sampled.
         listen: called with the number of samples finished, whenever it grows.
+        guidance: sample from this distribution beyond the model's own; prompts hold the control token it names as `own`.
+        write: called with a sample's place in the list and each token of it as it is drawn, end tokens left out.
 
     Returns:
         One sample a prompt, in order.
@@ -69,14 +72,18 @@ def generate(
     kind = _Batch if _keeps_attention(model) else _PlainBatch
     # Long prompts first: rows in flight together then have similar lengths. The order is invisible in the result.
     waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    batch = kind(model, prompts, sampling, ends, banned)
+    batch = kind(model, prompts, sampling, ends, banned, guidance)
     done = 0
     while waiting or batch.rows:
         free = sampling.batch - len(batch.rows)
         if waiting and (not batch.rows or free >= _ADMIT_AT * sampling.batch):
-            batch.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
+            grown = batch.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
         else:
-            batch.step()
+            grown = batch.step()
+        if write:
+            for row in grown:
+                if row.tokens[-1] not in batch.ends:
+                    write(row.index, row.tokens[-1])
         finished = batch.take_finished()
         for index, sample in finished:
             samples[index] = sample
@@ -128,46 +135,6 @@ def _sorted(values: torch.Tensor) -> torch.Tensor:
     return torch.sort(values, dim=-1).values
 
 
-class _Columns:
-    """The columns of the cache that are in use: [low, high)."""
-
-    def __init__(self) -> None:
-        self.low = 0
-        self.high = 0
-
-
-class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one attention layer in one buffer each, (R, heads, C, width)."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-    def __init__(self, columns: _Columns, like: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.columns, self.dtype, self.device = columns, like.keys.dtype, like.keys.device
-        self.keys, self.values = (part.new_empty((0, part.shape[1], 0, part.shape[3])) for part in (like.keys, like.values))
-        self.is_initialized = True
-
-    def move(self, rows: int, low: int, high: int, to: int, shape: tuple[int, int]) -> None:
-        """Put columns [low, high) of the first rows into new buffers of `shape` rows and columns, so that they end at `to`."""
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            new = old.new_zeros((shape[0], old.shape[1], shape[1], old.shape[3]))
-            new[:rows, :, to - (high - low) : to] = old[:rows, :, low:high]
-            setattr(self, name, new)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, low, high = len(key_states), self.columns.low, self.columns.high
-        self.keys[:rows, :, high] = key_states[:, :, 0]
-        self.values[:rows, :, high] = value_states[:, :, 0]
-        return self.keys[:rows, :, low : high + 1], self.values[:rows, :, low : high + 1]
-
-    def get_seq_length(self) -> int:
-        return self.columns.high - self.columns.low
-
-
 @dataclass(slots=True)
 class _Row:
     """A sample in flight: its prompt's place in the list, the column of its first token, its noise, what it has so far."""
@@ -179,24 +146,31 @@ class _Row:
 
 
 class _Batch:
-    """The rows in flight and their cache. Row r of the cache belongs to rows[r]; there are no holes."""
+    """The samples in flight and their cache. Its rows of rows[i] begin at i * streams; there are no holes."""
 
     def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, ends: Sequence[int], banned: Sequence[int]
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        ends: Sequence[int],
+        banned: Sequence[int],
+        guidance: Guidance | None,
     ) -> None:
-        self.model, self.prompts, self.sampling = model, prompts, sampling
+        self.model, self.prompts, self.sampling, self.guidance = model, prompts, sampling, guidance
         self.ends, self.banned = list(ends), list(banned)
-        self.most = min(sampling.batch, len(prompts))
+        self.streams = 1 if guidance is None else 2
+        self.most = min(sampling.batch, len(prompts)) * self.streams
         self.rows: list[_Row] = []
-        self.columns = _Columns()
-        self.layers: list[_Layer] = []
+        self.columns = Columns()
+        self.layers: list[Layer] = []
         accepted = inspect.signature(model.forward).parameters
         self.takes_positions = "position_ids" in accepted
         self.last_logits = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
-    def admit(self, indices: Sequence[int]) -> None:
-        """Let prompts in: run them, put their keys and values into the free rows, and sample their first tokens."""
-        prompts = [self.prompts[index] for index in indices]
+    def admit(self, indices: Sequence[int]) -> Sequence[_Row]:
+        """Let prompts in: run them, put their keys and values into the free rows, and sample and give their first tokens."""
+        prompts = [read for index in indices for read in self._read(self.prompts[index])]
         width = max(map(len, prompts))
         tokens = torch.zeros((len(prompts), width), dtype=torch.long)
         mask = torch.zeros_like(tokens)
@@ -207,34 +181,32 @@ class _Batch:
         cache: Any = DynamicCache()
         padded = None if bool(mask.all()) else mask
         logits = self._forward(tokens, padded, positions, cache)
-        columns, taken = self.columns, len(self.rows)
+        columns, taken = self.columns, len(self.rows) * self.streams
         if not self.layers:
-            self.layers = [_Layer(columns, layer) for layer in cache.layers]
+            self.layers = [Layer(columns, layer) for layer in cache.layers]
             self.cache = Cache(layers=[*self.layers])
         self._make_room(width)
         for layer, filled in zip(self.layers, cache.layers, strict=True):
-            layer.keys[taken : taken + len(prompts), :, columns.high - width : columns.high] = filled.keys
-            layer.values[taken : taken + len(prompts), :, columns.high - width : columns.high] = filled.values
-        entering = [
-            _Row(index, columns.high - len(prompt), self._noise(index), [])
-            for index, prompt in zip(indices, prompts, strict=True)
-        ]
+            layer.put(taken, filled)
+        entering = [_Row(index, columns.high - len(self.prompts[index]), self._noise(index), []) for index in indices]
         self.rows += entering
         columns.low = min(row.first for row in self.rows)
         self._sample(entering, logits)
+        return entering
 
-    def step(self) -> None:
-        """Sample one more token for every row."""
+    def step(self) -> Sequence[_Row]:
+        """Sample one more token for every row, and give the rows."""
         self._make_room(0)
         low, high = self.columns.low, self.columns.high
-        firsts = torch.tensor([row.first for row in self.rows])
-        tokens = torch.tensor([[row.tokens[-1]] for row in self.rows])
+        firsts = torch.tensor([row.first for row in self.rows]).repeat_interleave(self.streams)
+        tokens = torch.tensor([read for row in self.rows for read in self._read(row.tokens[-1:])])
         mask = None
         if bool((firsts > low).any()):
             mask = (torch.arange(low, high + 1) >= firsts[:, None]).long()
         logits = self._forward(tokens, mask, high - firsts[:, None], self.cache)
         self.columns.high += 1
         self._sample(self.rows, logits)
+        return self.rows
 
     def take_finished(self) -> list[tuple[int, Sample]]:
         """Remove the rows that are finished; the last rows of the cache move into their places."""
@@ -248,10 +220,8 @@ class _Batch:
             last = self.rows.pop()
             if last is not row:
                 self.rows[place] = last
-                used = slice(last.first, self.columns.high)
                 for layer in self.layers:
-                    layer.keys[place, :, used] = layer.keys[len(self.rows), :, used]
-                    layer.values[place, :, used] = layer.values[len(self.rows), :, used]
+                    layer.replace(place * self.streams, len(self.rows) * self.streams, self.streams, last.first)
         self.columns.low = min((row.first for row in self.rows), default=self.columns.high)
         return taken
 
@@ -271,8 +241,10 @@ class _Batch:
         return logits
 
     def _sample(self, rows: Sequence[_Row], logits: torch.Tensor) -> None:
-        """Append a token to each of `rows`."""
+        """Append a token to each of `rows`; the logits of a row's streams stand one below the other."""
         logits = logits.float()
+        if self.guidance is not None:
+            logits = self.guidance.mix(logits[0::2], logits[1::2])
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise InputError("the model gives logits that are not numbers (NaN or infinite)")
         if self.banned:
@@ -292,10 +264,14 @@ class _Batch:
             return
         to = max(width, high - low)
         for layer in self.layers:
-            layer.move(len(self.rows), low, high, to, (self.most, to + _SLACK))
+            layer.move(len(self.rows) * self.streams, low, high, to, (self.most, to + SLACK))
         for row in self.rows:
             row.first += to - high
         self.columns.low, self.columns.high = to - (high - low), to
+
+    def _read(self, tokens: Sequence[int]) -> list[list[int]]:
+        """List what each stream of a sample reads where the sample has these tokens."""
+        return [list(tokens)] if self.guidance is None else [list(tokens), self.guidance.swap(tokens)]
 
     def _noise(self, index: int) -> np.ndarray:
         """Give the numbers in [0, 1) that decide one sample: counter-based, so they need no other sample's to be drawn first."""
@@ -306,19 +282,20 @@ class _Batch:
 class _PlainBatch(_Batch):
     """Rows of a model whose memory cannot be aligned on the right: of one length each time, read anew for every token."""
 
-    def admit(self, indices: Sequence[int]) -> None:
+    def admit(self, indices: Sequence[int]) -> Sequence[_Row]:
         entering = [_Row(index, 0, self._noise(index), []) for index in indices]
         self.rows += entering
-        self._sample_apart(entering)
+        return self._sample_apart(entering)
 
-    def step(self) -> None:
-        self._sample_apart(self.rows)
+    def step(self) -> Sequence[_Row]:
+        return self._sample_apart(self.rows)
 
-    def _sample_apart(self, rows: Sequence[_Row]) -> None:
+    def _sample_apart(self, rows: Sequence[_Row]) -> Sequence[_Row]:
         by_length: dict[int, list[_Row]] = {}
         for row in rows:
             by_length.setdefault(len(self.prompts[row.index]) + len(row.tokens), []).append(row)
         for same in by_length.values():
-            texts = [[*self.prompts[row.index], *row.tokens] for row in same]
+            texts = [read for row in same for read in self._read([*self.prompts[row.index], *row.tokens])]
             found = self.model(input_ids=torch.tensor(texts).to(self.model.device), use_cache=False, **self.last_logits)
             self._sample(same, found.logits[:, -1])
+        return rows

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Sampling:
         ban: control tokens that cannot be sampled: "all" (right for sentences: conditioned on once, at the start), "others"
             (all but the one conditioned on: right for lines, where the model writes it before every line), or "auto"
             (others where the model was trained on lines, else all).
+        guidance: of a conditional model, how far to go from what it says under its other control token (0) to what it says
+            under its own (1) and beyond (above 1); None for its own, without reading the other. See `phf.guidance`.
     """
 
     temperature: float = 0.7
@@ -42,6 +45,7 @@ class Sampling:
     seed: int = 0
     batch: int = 64
     ban: Literal["all", "others", "auto"] = "auto"
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
@@ -52,6 +56,7 @@ class Sampling:
             ("batch", self.batch >= 1, "at least 1"),
             ("seed", self.seed >= 0, "at least 0"),
             ("ban", self.ban in ("all", "others", "auto"), "'all', 'others' or 'auto'"),
+            ("guidance", self.guidance is None or math.isfinite(self.guidance), "a number such as 2, or none"),
         ):
             if not holds:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, expected {expected}")

@@ -15,6 +15,7 @@ import torch
 
 from phf import generation, plugins
 from phf.errors import InputError
+from phf.guidance import Guidance
 from phf.lm import Checkpoint, Completion, Sampling, log
 from phf.tokenizer import document_start, encode, load_tokenizer
 
@@ -75,8 +76,10 @@ class LocalModel:
         and control token excepted; how many did is logged.
 
         Raises:
-            InputError: if max_tokens alone does not fit the context, or the model gives NaN.
+            InputError: if max_tokens alone does not fit the context, the model gives NaN, or it is to be guided and has no second
+                control token.
         """
+        guidance = self._guidance(sampling.guidance)
         others = sampling.ban == "others" or (sampling.ban == "auto" and self.placement == "every")
         placement: Placement = "every" if others else "start"
         distinct = {prompt: self._prompt(prompt, placement, sampling.max_tokens) for prompt in dict.fromkeys(prompts)}
@@ -87,7 +90,7 @@ class LocalModel:
         banned = self._banned(placement)
         tokens = [distinct[prompt].tokens for prompt in prompts]
         try:
-            samples = generation.generate(self.model, tokens, sampling, self.ends, banned, listen)
+            samples = generation.generate(self.model, tokens, sampling, self.ends, banned, listen, guidance)
         except InputError as error:
             raise InputError(f"{self.checkpoint}: {error}; try an earlier checkpoint") from None
         return [
@@ -100,7 +103,9 @@ class LocalModel:
         documents = [self._segments(text) for text in texts]
         return np.array([nats.sum() for nats in self.segment_logprobs(documents)], dtype=np.float64)
 
-    def segment_logprobs(self, documents: Sequence[Sequence[str]], placement: Placement | None = None) -> list[np.ndarray]:
+    def segment_logprobs(
+        self, documents: Sequence[Sequence[str]], placement: Placement | None = None, guidance: float | None = None
+    ) -> list[np.ndarray]:
         """Give the natural-log probability of each segment after those before it in its document.
 
         The distribution is that of sampling. "start": both control tokens are banned, and what is left of the probability is
@@ -114,26 +119,40 @@ class LocalModel:
         Args:
             documents: each in segments.
             placement: where a conditional model reads its control token; `self.placement` if not given.
+            guidance: take the guided distribution; see `Sampling`.
 
         Returns:
             For each document (S,) float64.
 
         Raises:
-            InputError: if the model gives NaN.
+            InputError: if the model gives NaN, or it is to be guided and has no second control token.
         """
         placement = placement or self.placement
+        guided = self._guidance(guidance)
         encoded = iter(encode(self.tokenizer, [segment for document in documents for segment in document]))
         windows: list[_Window] = []
         for index, document in enumerate(documents):
             stream = self._stream([next(encoded) for _ in document], placement)
             windows += self._windows(index, stream, self._prefix(placement))
         nats = [np.zeros(len(document)) for document in documents]
-        for window, found in self._read(windows, self._banned(placement)):
+        for window, found in self._read(windows, self._banned(placement), guided):
             charged = window.owners >= 0
             np.add.at(nats[window.document], window.owners[charged], found[charged])
         if any(np.isnan(found).any() for found in nats):
             raise InputError(f"{self.checkpoint}: the model gives log-probabilities that are not numbers (NaN)")
         return nats
+
+    def _guidance(self, gamma: float | None) -> Guidance | None:
+        """Say what to guide from and to; None for what the model says under its own control token alone, as under gamma = 1."""
+        if gamma is None:
+            return None
+        others = [token for token in self.controls if token != self.control_id]
+        if self.control_id is None or not others:
+            raise InputError(
+                f"{self.checkpoint}: cannot be guided, since it has {'one' if self.controls else 'no'} control token"
+                f"{'' if self.controls else 's'}; guidance needs a model of the conditional objective, which has two"
+            )
+        return None if gamma == 1 else Guidance(gamma, self.control_id, others[0])
 
     def _banned(self, placement: Placement) -> list[int]:
         """List the control tokens that the model may not write."""
@@ -193,9 +212,12 @@ class LocalModel:
             begin, end = end, end + max(1, room // 2)
 
     @torch.inference_mode()
-    def _read(self, windows: Sequence["_Window"], banned: Sequence[int]) -> Iterator[tuple["_Window", np.ndarray]]:
+    def _read(
+        self, windows: Sequence["_Window"], banned: Sequence[int], guidance: Guidance | None = None
+    ) -> Iterator[tuple["_Window", np.ndarray]]:
         """Give each window with the log-probability of each of its tokens but the first, whose place holds 0."""
-        for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // self.vocabulary)):
+        conditions = 1 if guidance is None else 2
+        for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // (self.vocabulary * conditions))):
             width = max(len(window.tokens) for window in batch)
             tokens = torch.full((len(batch), width), self.start)
             mask = torch.zeros_like(tokens)
@@ -203,12 +225,19 @@ class LocalModel:
                 tokens[row, : len(window.tokens)] = torch.tensor(window.tokens)
                 mask[row, : len(window.tokens)] = 1
             tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
-            logits = self.model(input_ids=tokens[:, :-1], attention_mask=mask[:, :-1], use_cache=False).logits.float()
+            logits = self._logits(tokens[:, :-1], mask[:, :-1])
+            if guidance is not None:
+                swapped = tokens[:, :-1].masked_fill(tokens[:, :-1] == guidance.own, guidance.other)
+                logits = guidance.mix(logits, self._logits(swapped, mask[:, :-1]))
             logits[..., banned] = -torch.inf
             found = logits.gather(-1, tokens[:, 1:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
             values = found.double().cpu().numpy()
             for row, window in enumerate(batch):
                 yield window, np.concatenate([[0.0], values[row, : len(window.tokens) - 1]])
+
+    def _logits(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits.float()
+        return logits
 
     def _decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """Give the text of what follows the prompt. Decoded with it, since some tokenizers drop a text's first space."""

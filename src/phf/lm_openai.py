@@ -62,6 +62,12 @@ class OpenAIModel:
             InputError: if the server is down, refuses the key, or answers with an error.
         """
 
+        if sampling.guidance is not None:
+            raise InputError(
+                f"{self.url}: a server cannot be guided, since guidance needs all logits of two conditions at every token; "
+                "load the model from its folder"
+            )
+
         def complete(job: tuple[int, str]) -> Completion:
             index, prompt = job
             # Each sample is a request with a seed of its own: servers give one seed the same text, prompt by prompt.
