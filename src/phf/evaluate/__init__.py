@@ -80,7 +80,10 @@ class Setting:
 class Evaluation(Protocol):
     """A measure: a dataclass whose fields are its configuration, found by its entry point in `phf.evaluations`.
 
-    One that reads the samples of another measure says which in a field `of`, and is taken after it.
+    One that reads the samples of another measure says which in a field `of`, and is taken after it. One that only models with
+    control tokens can be put through says so by a class attribute `needs_control`; a recipe's runs without them are spared it.
+    One that is a sweep may have `parts() -> {suffix: fields}`: each part is then taken as a measure of its own, with these
+    fields changed and the suffix behind its name, so that a sweep goes on where it stopped.
     """
 
     def measure(self, model: lm.LanguageModel, setting: Setting) -> Iterable[Record]:
@@ -195,12 +198,20 @@ def _jobs(
     wanted = {name: component for name, component in options.measures.items() if measures is None or name in measures}
     for reads_samples in (False, True):
         for name, component in wanted.items():
-            fields = {field.name for field in dataclasses.fields(type(config.build("evaluations", component)))}
+            evaluation = config.build("evaluations", component)
+            fields = {field.name for field in dataclasses.fields(type(evaluation))}
             if ("of" in fields) is not reads_samples:
                 continue
-            yield name, component, None
-            if name in options.misaligned and len(controls) > 1:
-                yield name + MISALIGNED, component, controls[1]
+            # Asked for by name, or alone, it is taken, and says itself that it cannot be.
+            if getattr(evaluation, "needs_control", False) and not controls and measures is None and len(wanted) > 1:
+                log.info("%s left out: it is for models with control tokens, and this one has none", name)
+                continue
+            parts = evaluation.parts() if hasattr(evaluation, "parts") else {"": {}}
+            for suffix, changed in parts.items():
+                part = config.Component.model_validate(config.plain(component) | changed)
+                yield name + suffix, part, None
+                if name in options.misaligned and len(controls) > 1:
+                    yield name + suffix + MISALIGNED, part, controls[1]
 
 
 class _Journal:

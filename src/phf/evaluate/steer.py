@@ -1,0 +1,79 @@
+"""What guidance buys and costs: samples and bits per byte of a conditional model pushed past its own condition, by gamma."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from phf import config
+from phf.errors import InputError
+from phf.evaluate import Setting
+from phf.evaluate.heldout import HeldOut
+from phf.evaluate.samples import Samples
+from phf.lm import LanguageModel, Sampling
+from phf.records import Record
+
+
+@dataclass(frozen=True)
+class Steer(Samples):
+    """Misalignment of samples and held-out bits per byte under guidance, logits = other + gamma * (own - other), gamma by gamma.
+
+    Sampling has the fields of the measure `samples`, bits per byte those of `heldout`. For a comparison with those measures
+    give the same values here.
+
+    Args:
+        gammas: how far to go from the other control token (0) to the model's own (1) and beyond.
+        documents: how many held-out documents; all if not given.
+        placement: where a held-out document has its control token: "start", "every" or "auto".
+    """
+
+    gammas: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0, 3.0, 5.0])
+    documents: config.Count | None = None
+    placement: Literal["auto", "start", "every"] = "auto"
+
+    needs_control: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.gammas or len(set(self.gammas)) < len(self.gammas) or not all(map(math.isfinite, self.gammas)):
+            raise InputError(f"gammas: found {self.gammas}, expected one or more different numbers, such as [1, 2, 3]")
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Name the measures that the sweep is made of, each with the fields that are its own."""
+        return {f"@gamma={gamma:g}": {"gammas": [gamma]} for gamma in self.gammas}
+
+    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+        """Measure under each gamma what `samples` and `heldout` do, the samples of each in a file of its own.
+
+        Raises:
+            InputError: if the model has no second control token or is behind a server, and as those measures do.
+        """
+        for suffix, fields in self.parts().items():
+            part: Samples = dataclasses.replace(self, **fields)
+            named = setting if len(self.gammas) == 1 else dataclasses.replace(setting, name=setting.name + suffix)
+            guided: Any = _Guided(model, fields["gammas"][0])
+            yield from Samples.measure(part, guided, named)
+            yield from HeldOut(self.documents, self.threshold, self.placement).measure(guided, named)
+
+
+class _Guided:
+    """A model under guidance, as other measures see it."""
+
+    def __init__(self, model: Any, gamma: float) -> None:
+        self.model, self.gamma = model, gamma
+
+    @property
+    def placement(self) -> Any:
+        return self.model.placement
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None) -> Sequence[str]:
+        guided = dataclasses.replace(sampling, guidance=self.gamma)
+        found: Sequence[str] = self.model.generate(prompts, guided, listen)
+        return found
+
+    def segment_logprobs(self, documents: Sequence[Sequence[str]], placement: Any = None) -> list[np.ndarray]:
+        found: list[np.ndarray] = self.model.segment_logprobs(documents, placement, self.gamma)
+        return found
