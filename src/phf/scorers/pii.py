@@ -11,7 +11,7 @@ import numpy as np
 
 from phf.errors import require
 from phf.scorers import Finding
-from phf.scorers.pii_gates import GATES, Gate, fold, has_number
+from phf.scorers.pii_gates import GATES, Gate, digits, fold
 
 DEFAULT = ("credential", "credit_card", "email", "phone", "twitter", "url", "social_security_number")
 EXTENDED = (*DEFAULT, "date_of_birth", "skype", "address")
@@ -43,8 +43,8 @@ class PII:
         return np.array([self._reward(text) for text in texts], dtype=np.float32)
 
     def findings(self, text: str) -> list[Finding]:
-        """Give what was found, by position; the kind is scrubadub's, joined by "+" where several detections are one."""
-        return [Finding(filth.beg, filth.end, filth.placeholder.lower()) for filth in self._filth(text) or ()]
+        """Give what was found, by position; the kind is scrubadub's, joined by "+" where detections of several kinds are one."""
+        return [Finding(filth.beg, filth.end, _kind(filth)) for filth in self._filth(text) or ()]
 
     def plain(self) -> Any:
         """Make the `scrubadub.Scrubber` that finds the same, every detector asked about every text."""
@@ -58,7 +58,7 @@ class PII:
     def _filth(self, text: str) -> list[Any] | None:
         gated, merge = _gated(self.detectors, self.spacy_model)
         folded = fold(text)
-        number = has_number(folded)
+        number = digits(folded)
         found = []
         try:
             for may_match, find in gated:
@@ -101,5 +101,9 @@ def _gated(detectors: str, spacy_model: str | None) -> tuple[list[tuple[Gate, Ca
     return gated, merge
 
 
-def _always(text: str, folded: str, number: bool) -> bool:
+def _kind(filth: Any) -> str:
+    return "+".join(dict.fromkeys(filth.placeholder.lower().split("+")))
+
+
+def _always(text: str, folded: str, number: int) -> bool:
     return True

@@ -9,12 +9,14 @@ This reaches into dateparser, so it is imported only beside the releases of it t
 """
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from dateparser.conf import settings  # type: ignore[import-untyped]
+from dateparser.date import DateData  # type: ignore[import-untyped]
 from dateparser.languages.loader import LocaleDataLoader  # type: ignore[import-untyped]
 from dateparser.search.search import _ExactLanguageSearch, _has_weekday_modifier  # type: ignore[import-untyped]
 from dateparser.utils import normalize_unicode  # type: ignore[import-untyped]
@@ -38,11 +40,26 @@ class DateOfBirthDetector(detectors.DateOfBirthDetector):  # type: ignore[misc]
         ]
         latest = datetime.now().year - filth.DateOfBirthFilth.min_age_years
         earliest = datetime.now().year - filth.DateOfBirthFilth.max_age_years
-        for string, date in search_dates(text, "\n".join(near), earliest, latest):
-            if string.startswith("+") or not earliest <= date.year <= latest or not any(string in line for line in near):
-                continue
-            for match in re.finditer(re.escape(string), text):
-                yield self.filth_cls(match=match, detector_name=self.name, document_name=document_name, locale=self.locale)
+        found = search_dates(text, "\n".join(near), earliest, latest)
+        for string in dict.fromkeys(string for string, moment in found if earliest <= moment.year <= latest):
+            if not string.startswith("+") and any(string in line for line in near):
+                for match in re.finditer(re.escape(string), text):
+                    yield DateOfBirthFilth(match=match, detector_name=self.name, document_name=document_name, locale=self.locale)
+
+
+class DateOfBirthFilth(filth.DateOfBirthFilth):  # type: ignore[misc]
+    """scrubadub's, but one that parses equal dates once."""
+
+    def is_valid(self) -> bool:
+        """Tell whether the string alone is a date in the range."""
+        today = datetime.now().date()
+        moment = whole_date(self.text)
+        return self.min_age_years <= today.year - moment.year <= self.max_age_years if moment else _is_valid(self.text, today)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_valid(text: str, today: date) -> bool:
+    return bool(filth.DateOfBirthFilth(beg=0, end=len(text), text=text).is_valid())
 
 
 def search_dates(text: str, near: str, earliest: int, latest: int) -> list[tuple[str, datetime]]:
@@ -59,7 +76,7 @@ def search_dates(text: str, near: str, earliest: int, latest: int) -> list[tuple
     def may_hold_year(part: str) -> bool:
         return any(run in near for run in year_digits(part if part.isascii() else normalize_unicode(part), earliest, latest))
 
-    return [(string, date) for string, date, _ in _Search(may_hold_year).search_parse("en", text, settings=settings)]
+    return [(string, moment) for string, moment, _ in _Search(may_hold_year).search_parse("en", text, settings=settings)]
 
 
 def year_digits(text: str, earliest: int, latest: int) -> Iterator[str]:
@@ -81,6 +98,18 @@ def year_digits(text: str, earliest: int, latest: int) -> Iterator[str]:
                 counts = earliest <= int(run) <= latest if len(run) == 4 else int(run[:10]) <= _LATEST_STAMP
             if counts:
                 yield run
+
+
+_NUMERIC_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})[,)]?|([0-9]{2})/([0-9]{2})/([0-9]{4})[,)]?").fullmatch
+
+
+def whole_date(text: str) -> datetime | None:
+    """Read 1975-03-21 and 03/21/1975, as dateparser does in English; None for all other texts, which it alone can read."""
+    numbers = _NUMERIC_DATE(text)
+    if numbers is None:
+        return None
+    year, month, day = (numbers[1], numbers[2], numbers[3]) if numbers[1] else (numbers[6], numbers[4], numbers[5])
+    return datetime(int(year), int(month), int(day)) if year > "0999" and "01" <= month <= "12" and "01" <= day <= "28" else None
 
 
 # dateparser breaks what it cannot read at these characters. What is between two of them is read whole or not at all.
@@ -157,7 +186,10 @@ class _Search(_ExactLanguageSearch):  # type: ignore[misc]
         return [translated[place] for place in kept], [original[place] for place in kept]
 
     def parse_item(self, parser: Any, item: str, translated_item: str, base: datetime | None, need_base: bool) -> Any:
-        """Parse from `base` at once, where dateparser first parses from now and throws that away."""
+        """Parse from `base` at once, where dateparser first parses from now and throws that away; whole dates without it."""
+        moment = whole_date(item)
+        if moment:
+            return DateData(date_obj=moment, period="day", locale="en", parts=("year", "month", "day")), False
         if not (need_base and base) or _has_weekday_modifier(item):
             return super().parse_item(parser, item, translated_item, base, need_base)
         before = parser._settings

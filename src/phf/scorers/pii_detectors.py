@@ -3,18 +3,20 @@
 Imported when a `pii` scorer first scores: scrubadub takes seconds to import.
 """
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 import phonenumbers
 import scrubadub
+import textblob  # type: ignore[import-untyped]
 from pyap.parser import AddressParser
 from pyap.source_US.data import full_address
 
 from phf.errors import InputError, require
-from phf.scorers.pii_gates import LOCAL_LENGTH, US_STATE, email_signs, fold
+from phf.scorers.pii_gates import LOCAL_LENGTH, email_signs, fold, states
 
 
 def make(name: str, fast: bool, spacy_model: str | None = None) -> Any:
@@ -88,6 +90,31 @@ class PhoneDetector(scrubadub.detectors.PhoneDetector):  # type: ignore[misc]
         """Give the numbers of a text."""
         for match in PhoneNumberMatcher(text, self.region):
             yield _filth(self, text, match.start, match.end, document_name)
+
+
+class SkypeDetector(scrubadub.detectors.SkypeDetector):  # type: ignore[misc]
+    """scrubadub's, but one that looks a word up once: to find no correction takes the spelling checker up to a second."""
+
+    def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
+        """Give the names in a text: what is spelt like no word, within ten words of "skype"."""
+        tokens = re.findall(self.SKYPE_TOKEN, text)
+        names = [
+            token.lower() if token.isupper() else token
+            for place, skype in enumerate(tokens)
+            if "skype" in skype.lower()
+            for token in tokens[max(place - self.word_radius, 0) : place] + tokens[place + 1 : place + self.word_radius + 1]
+            if self.SKYPE_USERNAME.match(token) and is_misspelt(token.lower() if token.isupper() else token)
+        ]
+        if names:
+            for match in re.finditer("|".join(names), text):
+                yield self.filth_cls(match=match, detector_name=self.name, document_name=document_name, locale=self.locale)
+
+
+@functools.lru_cache(maxsize=100_000)
+def is_misspelt(word: str) -> bool:
+    """Tell whether textblob is less than half sure of its best correction."""
+    _, confidence = textblob.Word(word).spellcheck()[0]
+    return bool(confidence < 0.5)
 
 
 class AddressDetector(scrubadub.detectors.Detector):  # type: ignore[misc]
@@ -196,7 +223,7 @@ def address_starts(normalised: str) -> list[int]:
     if _STRETCH(folded):
         parts = [(0, len(folded))]
     else:
-        parts = [(state.start() - _BEFORE_STATE, state.start()) for state in US_STATE.finditer(normalised)]
+        parts = [(state - _BEFORE_STATE, state) for state in states(normalised, folded)]
     starts: set[int] = set()
     searched = 0
     for first, end in parts:
@@ -218,8 +245,10 @@ def normalise(text: str) -> str:
     return text if text.isascii() else text.translate(_DASHES)
 
 
-def normalised_offsets(text: str) -> list[int]:
+def normalised_offsets(text: str) -> Sequence[int]:
     """Give the place in the text of each character of the normalised text."""
+    if not _ODD_SEPARATOR(text):
+        return range(len(text))
     offsets: list[int] = []
     end = 0
     for run in _SEPARATORS.finditer(text):
@@ -239,4 +268,4 @@ _SEPARATORS = re.compile(r"[\s,]+")
 _ODD_SEPARATOR = re.compile(r"[^\S ]|  |,(?! )| ,").search
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―", "-"))
 
-_FAST = {"email": EmailDetector, "phone": PhoneDetector, "address": FastAddressDetector}
+_FAST = {"email": EmailDetector, "phone": PhoneDetector, "skype": SkypeDetector, "address": FastAddressDetector}

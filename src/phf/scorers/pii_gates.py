@@ -7,8 +7,8 @@ searching a literal costs under a nanosecond a character where the detectors cos
 import re
 from collections.abc import Callable
 
-Gate = Callable[[str, str, bool], bool]
-"""Whether a detector could match, from the text, the folded text, and whether there are seven digits close to each other."""
+Gate = Callable[[str, str, int], bool]
+"""Whether a detector could match, from the text, the folded text, and its digits: 0 none, 1 some, 2 seven close to each other."""
 
 
 def fold(text: str) -> str:
@@ -16,21 +16,21 @@ def fold(text: str) -> str:
     return text.lower() if text.isascii() else text.replace("İ", "i").lower().replace("ı", "i").replace("ſ", "s")
 
 
-def has_number(folded: str) -> bool:
-    """Tell whether seven digits are close to each other, as in all that is found by its digits alone."""
+def digits(folded: str) -> int:
+    """Tell whether a text has no digits, 0, some, 1, or seven close to each other, 2, as in all that is found by its digits."""
     if not folded.isascii():
-        return _NUMBER(folded) is not None
+        return 2 if _NUMBER(folded) else 1
     for digit in "1203456789":
         if digit in folded:
-            return _ASCII_NUMBER(folded) is not None
-    return False
+            return 2 if _NO_WORDS(folded) and _NUMBER(folded) else 1
+    return 0
 
 
 # phonenumbers reads up to four punctuation marks between digits, and an x as a digit or as a mark.
 _MARKS = r"[\W\u30fc]"
 _DIGITS = rf"(?:{_MARKS}{{0,4}}[\dx])"
 _NUMBER = re.compile(rf"\d{_DIGITS}{{6}}").search
-_ASCII_NUMBER = re.compile(rf"[0-9]{_DIGITS}{{6}}").search
+_NO_WORDS = re.compile(r"[0-9][^a-wyz]{6}").search
 
 # The first thirteen digits of any card number: the shortest is a Visa of thirteen.
 _CARD = re.compile(r"[1-6]\d{12}").search
@@ -55,61 +55,72 @@ _EXTENSIONS = [
 _STATE_CODE = (
     "A[LKZRS]|C[AOT]|D[EC]|FL|G[AU]|HI|I[DLNA]|K[SY]|LA|M[EDAINSOTP]|N[EVHJMYCD]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[TAI]|W[AVIY]"
 )
-_STATE_NAMES = (
-    "alabama|alaska|arizona|arkansas|california|colorado|connecticut|delaware|columbia|florida|georgia|hawaii|idaho|illinois|indiana|"
-    "iowa|kansas|kentucky|louisiana|maine|maryland|massachusetts|michigan|minnesota|mississippi|missouri|montana|nebraska|nevada|"
-    "hampshire|jersey|mexico|york|carolina|dakota|ohio|oklahoma|oregon|pennsylvania|rhode|tennessee|texas|utah|vermont|virgin|"
-    "washington|wisconsin|wyoming|samoa|guam|mariana|puerto"
-)
-_has_state_code = re.compile(_STATE_CODE).search
-US_STATE = re.compile(f"{_STATE_CODE}|(?i:{_STATE_NAMES})")
-"""A word of the name, or the code, of each state and territory."""
+_STATE_NAMES = [
+    "alabama", "alaska", "arizona", "arkansas", "california", "colorado", "connecticut", "delaware", "columbia",
+    "florida", "georgia", "hawaii", "idaho", "illinois", "indiana", "iowa", "kansas", "kentucky", "louisiana", "maine",
+    "maryland", "massachusetts", "michigan", "minnesota", "mississippi", "missouri", "montana", "nebraska", "nevada",
+    "hampshire", "jersey", "mexico", "york", "carolina", "dakota", "ohio", "oklahoma", "oregon", "pennsylvania",
+    "rhode", "tennessee", "texas", "utah", "vermont", "virgin", "washington", "wisconsin", "wyoming", "samoa", "guam",
+    "mariana", "puerto",
+]  # fmt: skip
+_state_codes = re.compile(_STATE_CODE)
 
 
-def _credential(text: str, folded: str, number: bool) -> bool:
+def states(text: str, folded: str) -> list[int]:
+    """List where a word of the name, or the code, of a state or territory of the United States stands, in order."""
+    found = [match.start() for match in _state_codes.finditer(text)]
+    for name in _STATE_NAMES:
+        place = folded.find(name)
+        while place >= 0:
+            found.append(place)
+            place = folded.find(name, place + 1)
+    return sorted(found)
+
+
+def _credential(text: str, folded: str, digits: int) -> bool:
     return ("username" in folded or "login" in folded or "u:" in folded) and (
         "password" in folded or "pw" in folded or "p:" in folded
     )
 
 
-def _credit_card(text: str, folded: str, number: bool) -> bool:
-    return number and _CARD(text) is not None
+def _credit_card(text: str, folded: str, digits: int) -> bool:
+    return digits == 2 and _CARD(text) is not None
 
 
-def _email(text: str, folded: str, number: bool) -> bool:
+def _email(text: str, folded: str, digits: int) -> bool:
     return ("@" in folded and _AT_SIGN.search(folded) is not None) or _AT_WORD.search(folded) is not None
 
 
-def _phone(text: str, folded: str, number: bool) -> bool:
+def _phone(text: str, folded: str, digits: int) -> bool:
     return (
-        (number and _PHONE(folded) is not None)
-        or (("+" in text or "\uff0b" in text) and _PHONE_PLUS(folded) is not None)
-        or any(extension(folded) for extension in _EXTENSIONS)
+        (digits == 2 and _PHONE(folded) is not None)
+        or (digits > 0 and ("+" in text or "\uff0b" in text) and _PHONE_PLUS(folded) is not None)
+        or (digits > 0 and any(extension(folded) for extension in _EXTENSIONS))
     )
 
 
-def _twitter(text: str, folded: str, number: bool) -> bool:
+def _twitter(text: str, folded: str, digits: int) -> bool:
     return "@" in text
 
 
-def _url(text: str, folded: str, number: bool) -> bool:
-    return "http" in text or "www." in text
+def _url(text: str, folded: str, digits: int) -> bool:
+    return "://" in text or "www." in text
 
 
-def _social_security_number(text: str, folded: str, number: bool) -> bool:
-    return number
+def _social_security_number(text: str, folded: str, digits: int) -> bool:
+    return digits == 2
 
 
-def _date_of_birth(text: str, folded: str, number: bool) -> bool:
+def _date_of_birth(text: str, folded: str, digits: int) -> bool:
     return "birth" in folded or "born" in folded or "dob" in folded or "d.o.b." in folded
 
 
-def _skype(text: str, folded: str, number: bool) -> bool:
+def _skype(text: str, folded: str, digits: int) -> bool:
     return "skype" in folded
 
 
-def _address(text: str, folded: str, number: bool) -> bool:
-    return _has_state_code(text) is not None or any(name in folded for name in _STATE_NAMES.split("|"))
+def _address(text: str, folded: str, digits: int) -> bool:
+    return _state_codes.search(text) is not None or any(name in folded for name in _STATE_NAMES)
 
 
 def email_signs(text: str) -> list[int]:
