@@ -14,11 +14,11 @@ FLOORS = {
     6: ["cli", "__main__"],
     5: ["pipeline"],
     4: ["train", "annotate", "tokenize", "report", "reward", "inspection", "evaluate"],
-    3: ["learner", "checkpoints", "lm", "lm_local", "lm_openai", "generation", "scoring", "keeper", "engines"],
-    2: ["objectives", "head", "scorers", "models", "tokenizer", "shards", "guidance", "cache"],
+    3: ["learner", "checkpoints", "ancestor", "logbook", "lm", "lm_local", "lm_openai", "generation", "reading", "scoring", "keeper", "engines"],
+    2: ["objectives", "head", "scorers", "models", "tokenizer", "shards", "batches", "guidance", "cache"],
     1: [
         "documents", "labels", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
-        "calibration", "segmenters", "sentences", "installed", "inputs", "__init__",
+        "calibration", "budget", "segmenters", "sentences", "installed", "inputs", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""

@@ -302,7 +302,7 @@ def test_long_documents_are_read_in_windows_that_predict_every_token_once(tmp_pa
     segments = [f"Sentence number {i} says something. " for i in range(60)]
     stream = loaded._stream(encode(loaded.tokenizer, segments), placement)
     prefix = loaded._prefix(placement)
-    windows = list(loaded._windows(0, stream, prefix))
+    windows = list(loaded._windows(0, stream, placement))
     assert len(windows) > 5
     predicted = []
     for window in windows:
@@ -402,3 +402,76 @@ def test_importing_lm_and_the_evaluations_imports_no_torch():
         "sys.exit(bool({'torch', 'transformers', 'openai', 'nltk'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent).returncode == 0
+
+
+# texts after contexts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("controls", [(), CONTROLS])
+def test_a_text_after_its_context_is_charged_from_its_own_first_token(tmp_path, controls):
+    loaded = lm.load(str(checkpoint(tmp_path, controls=controls, segmenter=None)))
+    prefix = loaded._prefix("start")
+    for context, text in (("The reader opens the", " file"), ("", "Call close()"), ("The rea", "der opens"), ("Ask ", "jane")):
+        whole = encode(loaded.tokenizer, [context + text])[0]
+        head = encode(loaded.tokenizer, [context])[0]
+        first = next((i for i in range(len(head)) if head[i] != whole[i]), len(head))
+        (found,) = loaded.likelihoods([text], [context])
+        assert found.nats == pytest.approx(plain_logprob(loaded, prefix + whole[:first], whole[first:]), rel=1e-5, abs=1e-5)
+        assert found.tokens == len(whole) - first > 0
+
+
+def test_without_a_context_likelihoods_are_log_probabilities(tmp_path):
+    for kind in ("start", "every"):
+        loaded = lm.load(str(checkpoint(tmp_path / kind, controls=CONTROLS))).placed(kind)
+        found = loaded.likelihoods([*TEXTS, ""])
+        np.testing.assert_allclose([each.nats for each in found], loaded.logprobs([*TEXTS, ""]), rtol=1e-9)
+        assert found[-1] == lm.Likelihood(0.0, 0, True)
+    assert loaded.likelihoods([]) == []
+
+
+def test_a_text_and_what_follows_add_up_in_both_placements(tmp_path):
+    loaded = lm.load(str(checkpoint(tmp_path, controls=CONTROLS)))
+    context, text = "One is here. Two", " is there. Three."
+    for kind in ("start", "every"):
+        model = loaded.placed(kind)
+        whole, head, tail = model.likelihoods([context + text, context, text], ["", "", context])
+        assert tail.nats == pytest.approx(whole.nats - head.nats, rel=1e-5)
+        assert tail.tokens == whole.tokens - head.tokens
+
+
+def test_probabilities_of_all_that_can_follow_and_of_the_end_add_up_to_one(tmp_path):
+    loaded = lm.load(str(checkpoint(tmp_path, controls=CONTROLS)))
+    context, prefix = "Call clo", loaded._prefix("start")
+    read = prefix + [token for part in encode(loaded.tokenizer, loaded._segments(context)) for token in part]
+    with torch.inference_mode():
+        logits = loaded.model(input_ids=torch.tensor([read])).logits[0, -1].double()
+        logits[loaded.controls] = -torch.inf
+    (end,) = loaded.likelihoods([""], [context], [True])
+    assert end.tokens == 1
+    assert end.nats == pytest.approx(float(logits.log_softmax(-1)[loaded.start]), rel=1e-5)
+    loaded.ends = [loaded.start, 7, 9]  # a model that ends documents in several ways
+    (any_end,) = loaded.likelihoods([""], [context], [True])
+    assert any_end.nats == pytest.approx(float(logits.log_softmax(-1)[loaded.ends].logsumexp(-1)), rel=1e-5)
+
+
+def test_the_text_that_is_sampled_greedily_is_greedy_and_no_other(tmp_path):
+    loaded = lm.load(str(checkpoint(tmp_path, segmenter=None, change=favour("(", 20.0))))
+    (text,) = loaded.generate(["Call"], Sampling(temperature=1, top_p=1e-6, min_tokens=0, max_tokens=3))
+    own, other = loaded.likelihoods([str(text), "\x00"], ["Call", "Call"])
+    assert text == "((("
+    assert own.greedy
+    assert not other.greedy
+
+
+def test_a_long_context_loses_its_beginning_and_a_long_text_is_read_in_windows(tmp_path, caplog):
+    loaded = lm.load(str(checkpoint(tmp_path, segmenter=None)))
+    long = "word " * 100
+    with caplog.at_level("WARNING", logger="phf"):
+        short_text, long_text = loaded.likelihoods([" file", long], [long, "x"])
+    assert "2 of 2 contexts were too long" in caplog.text
+    whole = encode(loaded.tokenizer, [long + " file"])[0]
+    with torch.inference_mode():
+        found = loaded.model(input_ids=torch.tensor([[0, *whole[-64:-1]]])).logits[0].double().log_softmax(-1)
+    last = range(64 - short_text.tokens, 64)
+    assert short_text.nats == pytest.approx(sum(float(found[place, whole[-64:][place]]) for place in last), rel=1e-5)
+    assert long_text.tokens == len(encode(loaded.tokenizer, ["x" + long])[0]) - 1

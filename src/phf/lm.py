@@ -82,6 +82,21 @@ class Completion(str):
         return str(self), self.finished
 
 
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How probable a text is to a model.
+
+    Args:
+        nats: its natural-log probability.
+        tokens: how many of the model's tokens that is the probability of.
+        greedy: whether each of them is the most probable one where it stands; None if it is not known.
+    """
+
+    nats: float
+    tokens: int
+    greedy: bool | None
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """A model under one control prefix, or none. No evaluation knows which."""
@@ -109,6 +124,31 @@ class LanguageModel(Protocol):
 
         Raises:
             InputError: if the model gives no log-probabilities.
+        """
+
+    def likelihoods(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str] | None = None,
+        ended: Sequence[bool] | None = None,
+        listen: Callable[[int], None] | None = None,
+    ) -> Sequence[Likelihood]:
+        """Say how probable each text is after its context, in a document that begins with the context.
+
+        Charged is the text: its tokens in what the model's tokenizer makes of context and text together. One that reaches
+        from the context into the text counts as the text's.
+
+        Args:
+            texts: what is charged.
+            contexts: what stands before each; nothing if not given.
+            ended: for each text whether the document's end after it is charged too; no if not given.
+            listen: called now and then with the number of texts done, or of their parts where they are long.
+
+        Returns:
+            (N,), in the order of the texts.
+
+        Raises:
+            InputError: as `logprobs`.
         """
 
 

@@ -6,6 +6,7 @@ Probabilities are those of the distribution that samples are drawn from: what st
 and never charged, and control tokens that cannot be sampled have no share.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,19 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from phf import generation, plugins
+from phf import generation, plugins, reading
 from phf.errors import InputError
 from phf.guidance import Guidance
-from phf.lm import Checkpoint, Completion, Sampling, log
+from phf.lm import Checkpoint, Completion, Likelihood, Sampling, log
 from phf.tokenizer import document_start, encode, load_tokenizer
 
 Placement = Literal["start", "every"]
 """Where a conditional model reads its control token."""
-
-_WINDOW = 2048
-"""Tokens of a document read at once, at most."""
-_LOGITS_AT_ONCE = 1 << 25
-"""Logits held at once when probabilities are asked for: 128 MiB of float32."""
 
 
 class LocalModel:
@@ -52,6 +48,8 @@ class LocalModel:
                 raise InputError(f"{checkpoint}: phf.json names the control token {token}, which its tokenizer lacks")
         self.controls = [vocabulary[token] for token in checkpoint.control_tokens]
         self.control_id: int | None = None if control is None else vocabulary[control]
+        self.placement: Placement = "every" if checkpoint.segmenter == "lines" else "start"
+        """Where the control token stands when nobody says: as in sampling, "every" on lines, else "start"."""
         shape = self.model.config.get_text_config()
         self.context: int | None = getattr(shape, "max_position_embeddings", None)
         self.vocabulary: int = shape.vocab_size
@@ -61,11 +59,6 @@ class LocalModel:
                 f"{checkpoint}: its tokenizer has tokens up to {largest}, but its model {self.vocabulary} entries; "
                 "they do not belong together"
             )
-
-    @property
-    def placement(self) -> Placement:
-        """Where the control token stands when the recipe does not say: as in sampling, "every" on lines, else "start"."""
-        return "every" if self.checkpoint.segmenter == "lines" else "start"
 
     def generate(
         self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None
@@ -130,17 +123,84 @@ class LocalModel:
         placement = placement or self.placement
         guided = self._guidance(guidance)
         encoded = iter(encode(self.tokenizer, [segment for document in documents for segment in document]))
-        windows: list[_Window] = []
+        windows: list[reading.Window] = []
         for index, document in enumerate(documents):
             stream = self._stream([next(encoded) for _ in document], placement)
-            windows += self._windows(index, stream, self._prefix(placement))
+            windows += self._windows(index, stream, placement)
         nats = [np.zeros(len(document)) for document in documents]
-        for window, found in self._read(windows, self._banned(placement), guided):
+        for window, found, _ in self._read(windows, placement, guided):
             charged = window.owners >= 0
             np.add.at(nats[window.document], window.owners[charged], found[charged])
         if any(np.isnan(found).any() for found in nats):
             raise InputError(f"{self.checkpoint}: the model gives log-probabilities that are not numbers (NaN)")
         return nats
+
+    def likelihoods(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str] | None = None,
+        ended: Sequence[bool] | None = None,
+        listen: Callable[[int], None] | None = None,
+    ) -> list[Likelihood]:
+        """Say how probable each text is after its context: see `LanguageModel.likelihoods`.
+
+        Context and text are tokenised as one document, cut into segments as in training; what is charged are the tokens from
+        the first on that the context alone does not have. A context that the model cannot read whole loses its beginning, and
+        how many did is logged; a text that it cannot is read in windows, as `segment_logprobs` does.
+
+        Raises:
+            InputError: if the model gives NaN.
+        """
+        contexts = contexts or [""] * len(texts)
+        ended = ended or [False] * len(texts)
+        placement, prefix = self.placement, self._prefix(self.placement)
+        documents = [self._segments(context + text) for context, text in zip(contexts, texts, strict=True)]
+        heads = {context: self._segments(context) for context in dict.fromkeys(contexts)}
+        encoded = iter(encode(self.tokenizer, [segment for cut in (*documents, *heads.values()) for segment in cut]))
+        streams = [self._stream([next(encoded) for _ in document], placement) for document in documents]
+        known = {context: self._stream([next(encoded) for _ in cut], placement).tokens for context, cut in heads.items()}
+        windows: list[reading.Window] = []
+        charges = np.zeros(len(texts), np.int64)
+        shortened = 0
+        for index, (stream, context, whole) in enumerate(zip(streams, contexts, ended, strict=True)):
+            tokens = stream.tokens + [self.ends[0]] * whole
+            first = _shared(tokens, known[context])
+            owners = [-1] * first + [min(owner, 0) for owner in stream.owners[first:]] + [0] * whole
+            charges[index] = sum(owner == 0 for owner in owners)
+            cut = max(0, min(first, len(tokens) - reading.room_for(prefix, self.context)))
+            shortened += cut > 0
+            windows += self._windows(index, _Stream(tokens[cut:], owners[cut:]), placement)
+        if shortened:
+            log.warning("%d of %d contexts were too long for the context of %s and lost their beginning",
+                        shortened, len(texts), self.context)  # fmt: skip
+        nats, greedy = np.zeros(len(texts)), np.ones(len(texts), bool)
+        for window, found, likeliest in self._read(windows, placement, listen=listen):
+            charged = window.owners >= 0
+            nats[window.document] += found[charged].sum()
+            greedy[window.document] &= likeliest[charged].all()
+        if np.isnan(nats).any():
+            raise InputError(f"{self.checkpoint}: the model gives log-probabilities that are not numbers (NaN)")
+        return [Likelihood(float(n), int(c), bool(g)) for n, c, g in zip(nats, charges, greedy, strict=True)]
+
+    def placed(self, placement: Placement) -> "LocalModel":
+        """Give the same model with its control token placed so, whatever it was trained on."""
+        other = copy.copy(self)
+        other.placement = placement
+        return other
+
+    def _windows(self, document: int, stream: "_Stream", placement: Placement) -> Iterator[reading.Window]:
+        return reading.windows(document, stream.tokens, stream.owners, self._prefix(placement), self.context)
+
+    def _read(
+        self,
+        windows: Sequence[reading.Window],
+        placement: Placement,
+        guidance: Guidance | None = None,
+        listen: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[reading.Window, np.ndarray, np.ndarray]]:
+        return reading.read(
+            self.model, windows, pad=self.start, ends=self.ends, banned=self._banned(placement), guidance=guidance, listen=listen
+        )
 
     def _guidance(self, gamma: float | None) -> Guidance | None:
         """Say what to guide from and to; None for what the model says under its own control token alone, as under gamma = 1."""
@@ -200,45 +260,6 @@ class LocalModel:
         segments: list[str] = plugins.build("segmenters", name).segment(text)
         return segments
 
-    def _windows(self, document: int, stream: "_Stream", prefix: list[int]) -> Iterator["_Window"]:
-        """Cut a document so that every token is predicted once. The last token of a window is predicted, not read."""
-        room = min(self.context or _WINDOW, _WINDOW) + 1 - len(prefix)
-        begin, end = 0, room
-        while begin < len(stream.tokens):
-            first = max(0, end - room)
-            owners = np.full(len(prefix) + min(end, len(stream.tokens)) - first, -1)
-            owners[len(prefix) + begin - first :] = stream.owners[begin:end]
-            yield _Window(document, prefix + stream.tokens[first:end], owners)
-            begin, end = end, end + max(1, room // 2)
-
-    @torch.inference_mode()
-    def _read(
-        self, windows: Sequence["_Window"], banned: Sequence[int], guidance: Guidance | None = None
-    ) -> Iterator[tuple["_Window", np.ndarray]]:
-        """Give each window with the log-probability of each of its tokens but the first, whose place holds 0."""
-        conditions = 1 if guidance is None else 2
-        for batch in _batches(windows, max(1, _LOGITS_AT_ONCE // (self.vocabulary * conditions))):
-            width = max(len(window.tokens) for window in batch)
-            tokens = torch.full((len(batch), width), self.start)
-            mask = torch.zeros_like(tokens)
-            for row, window in enumerate(batch):
-                tokens[row, : len(window.tokens)] = torch.tensor(window.tokens)
-                mask[row, : len(window.tokens)] = 1
-            tokens, mask = tokens.to(self.model.device), mask.to(self.model.device)
-            logits = self._logits(tokens[:, :-1], mask[:, :-1])
-            if guidance is not None:
-                swapped = tokens[:, :-1].masked_fill(tokens[:, :-1] == guidance.own, guidance.other)
-                logits = guidance.mix(logits, self._logits(swapped, mask[:, :-1]))
-            logits[..., banned] = -torch.inf
-            found = logits.gather(-1, tokens[:, 1:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
-            values = found.double().cpu().numpy()
-            for row, window in enumerate(batch):
-                yield window, np.concatenate([[0.0], values[row, : len(window.tokens) - 1]])
-
-    def _logits(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).logits.float()
-        return logits
-
     def _decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """Give the text of what follows the prompt. Decoded with it, since some tokenizers drop a text's first space."""
         special = {self.start, *self.controls, *self.tokenizer.all_special_ids}
@@ -258,31 +279,16 @@ class _Stream:
     owners: list[int]
 
 
+def _shared(tokens: Sequence[int], head: Sequence[int]) -> int:
+    """Count the tokens at the beginning that two lists share."""
+    length = min(len(tokens), len(head))
+    return next((place for place in range(length) if tokens[place] != head[place]), length)
+
+
 @dataclass(frozen=True, slots=True)
 class _Prompt:
     tokens: list[int]
     shortened: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Tokens of one document, with the segment each is charged to: -1 for those that are only read."""
-
-    document: int
-    tokens: list[int]
-    owners: np.ndarray
-
-
-def _batches(windows: Sequence[_Window], size: int) -> Iterator[list[_Window]]:
-    """Group windows of similar lengths, `size` tokens at a time with their padding, longest first."""
-    batch: list[_Window] = []
-    for window in sorted(windows, key=lambda window: -len(window.tokens)):
-        if batch and (len(batch) + 1) * len(batch[0].tokens) > size:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch
 
 
 def _load_weights(folder: str) -> Any:

@@ -1,6 +1,7 @@
 """A language model behind an OpenAI-compatible server (vLLM, SGLang, `transformers serve`, hosted): its completions endpoint."""
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs
 import numpy as np
 
 from phf.errors import InputError, require
-from phf.lm import CONTROL_TOKENS, Completion, Sampling
+from phf.lm import CONTROL_TOKENS, Completion, Likelihood, Sampling
 from phf.tokenizer import DOCUMENT_START
 
 log = logging.getLogger("phf")
@@ -36,7 +37,7 @@ class OpenAIModel:
         Args:
             address: `http://host:port/v1#model`, or without `#model` where the server has one only. `?start=` and a text at
                 the end says what begins a document there, `<|endoftext|>` if not given; nothing, where the server itself
-                puts a token before each prompt.
+                puts a token before each prompt. `&end=` says what ends one, if that is something else.
             control: put after the document's start, in front of each prompt and text.
 
         Raises:
@@ -48,7 +49,9 @@ class OpenAIModel:
         if not url.startswith(("http://", "https://")):
             raise InputError(f"openai:{address}: expected openai:http://host:port/v1#model")
         self.url, self.control = url, control
-        self.prefix = parse_qs(options, keep_blank_values=True).get("start", [DOCUMENT_START])[0] + (control or "")
+        said = parse_qs(options, keep_blank_values=True)
+        start = said.get("start", [DOCUMENT_START])[0]
+        self.prefix, self.end = start + (control or ""), said.get("end", [start or DOCUMENT_START])[0]
         self.client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=2, timeout=600)
         self.name = name or self._only_model()
         self._minimum = threading.Event()  # set when the server turned out not to know min_tokens
@@ -89,7 +92,22 @@ class OpenAIModel:
         Raises:
             InputError: as `generate`, and if the server gives no log-probabilities of a prompt.
         """
-        return np.array(self._all(self._logprob, texts, _LOGPROBS_AT_ONCE, None), np.float64)
+        return np.array([found.nats for found in self.likelihoods(texts)], np.float64)
+
+    def likelihoods(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str] | None = None,
+        ended: Sequence[bool] | None = None,
+        listen: Callable[[int], None] | None = None,
+    ) -> list[Likelihood]:
+        """Say how probable each text is after its context, as the server's tokenizer cuts them: see `LanguageModel.likelihoods`.
+
+        Raises:
+            InputError: as `logprobs`, and if a document's end is asked for and is not one token there.
+        """
+        jobs = zip(contexts or [""] * len(texts), texts, ended or [False] * len(texts), strict=True)
+        return self._all(self._likelihood, list(jobs), _LOGPROBS_AT_ONCE, listen)
 
     def _complete(self, prompt: str, sampling: Sampling, seed: int) -> Any:
         import openai
@@ -115,32 +133,42 @@ class OpenAIModel:
                         log.warning("%s: does not know min_tokens; samples may be shorter than %d", self.url, sampling.min_tokens)
             return self.client.completions.create(**wanted).choices[0]
 
-    def _logprob(self, text: str) -> float:
-        if not text:
-            return 0.0
+    def _likelihood(self, job: tuple[str, str, bool]) -> Likelihood:
+        context, text, ended = job
+        if not text and not ended:
+            return Likelihood(0.0, 0, True)
         import openai
 
+        begin = len(self.prefix) + len(context)
+        prompt = self.prefix + context + text + self.end * ended
         with self._explained():
             try:
                 answer = self.client.completions.create(
-                    model=self.name, prompt=self.prefix + text, max_tokens=0, echo=True, logprobs=1, temperature=0
+                    model=self.name, prompt=prompt, max_tokens=0, echo=True, logprobs=1, temperature=0
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:
                 raise self._without_logprobs(f" ({_said(error)})") from None
         found = answer.choices[0].logprobs
         if found is None or not found.token_logprobs or not found.text_offset:
             raise self._without_logprobs("")
+        offsets = [*found.text_offset, len(prompt)]
         charged = [
-            logprob
-            for offset, logprob in zip(found.text_offset, found.token_logprobs, strict=True)
-            if len(self.prefix) <= offset < len(self.prefix) + len(text)
+            place
+            for place, (offset, end) in enumerate(itertools.pairwise(offsets))
+            if (offset >= begin or end > begin) and offset < len(prompt)
         ]
-        if not charged or None in charged:
+        nats = [found.token_logprobs[place] for place in charged]
+        if not nats or None in nats:
             raise InputError(
                 f"{self.url}: {self.name} gives no probability for a text's first token, so nothing stands before it; "
                 "name what begins a document at the end of the address: #model?start=..."
             )
-        return float(sum(charged))
+        if ended and sum(offsets[place] >= len(prompt) - len(self.end) for place in charged) != 1:
+            raise InputError(
+                f"{self.url}: {self.name} reads {self.end!r} as several tokens, so it is no document's end there; name what is "
+                "at the end of the address: #model?start=...&end=..."
+            )
+        return Likelihood(float(sum(nats)), len(nats), _are_likeliest(found, charged))
 
     def _without_logprobs(self, why: str) -> InputError:
         return InputError(
@@ -207,3 +235,11 @@ def _said(error: Any) -> str:
     except (ValueError, AttributeError, KeyError, TypeError):
         said = error.response.text
     return str(said).strip()[:300]
+
+
+def _are_likeliest(found: Any, places: Sequence[int]) -> bool | None:
+    """Tell whether each of these tokens is the most probable one; None if the server does not say which is."""
+    tops = found.top_logprobs or []
+    if len(tops) < len(found.token_logprobs) or not all(tops[place] for place in places):
+        return None
+    return all(found.token_logprobs[place] >= max(tops[place].values()) for place in places)
