@@ -196,11 +196,25 @@ def test_logits_that_are_not_numbers_are_an_error(tmp_path):
 @pytest.mark.parametrize("guidance", [None, Guidance(2.0, OWN, OTHER)])
 @pytest.mark.parametrize("kind", ["gpt2", "mamba"])
 def test_tokens_are_told_as_they_are_written(kind, guidance):
-    told: dict[int, list[int]] = {}
+    told: dict[int, list[int]] = {at: [] for at in range(11)}
+    ended = []
 
-    def write(at: int, token: int) -> None:
-        told.setdefault(at, []).append(token)
+    def write(at: int, token: int | None) -> None:
+        assert at not in ended
+        ended.append(at) if token is None else told[at].append(token)
 
     sampling = Sampling(min_tokens=2, max_tokens=16, batch=4)
     samples = generation.generate(model(kind, 322), prompts(OWN), sampling, ENDS, [OTHER], guidance=guidance, write=write)
-    assert [told.get(at, []) for at in range(11)] == [sample.tokens for sample in samples]
+    assert list(told.values()) == [sample.tokens for sample in samples]
+    assert sorted(ended) == list(range(11))
+
+
+def test_one_at_a_time_samples_come_in_the_order_of_the_prompts():
+    ended = []
+
+    def write(at: int, token: int | None) -> None:
+        if token is None:
+            ended.append(at)
+
+    generation.generate(model("gpt2", 322), prompts(OWN), Sampling(max_tokens=12, batch=1), ENDS, [OTHER], write=write)
+    assert ended == list(range(11))

@@ -46,7 +46,7 @@ def generate(
     banned: Sequence[int] = (),
     listen: Callable[[int], None] | None = None,
     guidance: Guidance | None = None,
-    write: Callable[[int, int], None] | None = None,
+    write: Callable[[int, int | None], None] | None = None,
 ) -> list[Sample]:
     """Sample a continuation of each prompt.
 
@@ -60,7 +60,8 @@ def generate(
         banned: tokens that cannot be sampled.
         listen: called with the number of samples finished, whenever it grows.
         guidance: sample from this distribution beyond the model's own; prompts hold the control token it names as `own`.
-        write: called with a sample's place in the list and each token of it as it is drawn, end tokens left out.
+        write: called with a sample's place in the list and each token of it as it is drawn, end tokens left out; with None when
+            it has ended. With a batch of 1 samples come in the order of the prompts.
 
     Returns:
         One sample a prompt, in order.
@@ -71,7 +72,8 @@ def generate(
     samples: list[Sample | None] = [None] * len(prompts)
     kind = _Batch if _keeps_attention(model) else _PlainBatch
     # Long prompts first: rows in flight together then have similar lengths. The order is invisible in the result.
-    waiting = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    backwards = range(len(prompts) - 1, -1, -1)
+    waiting = sorted(backwards, key=lambda index: len(prompts[index]) if sampling.batch > 1 else 0)
     batch = kind(model, prompts, sampling, ends, banned, guidance)
     done = 0
     while waiting or batch.rows:
@@ -87,6 +89,8 @@ def generate(
         finished = batch.take_finished()
         for index, sample in finished:
             samples[index] = sample
+            if write:
+                write(index, None)
         done += len(finished)
         if finished and listen:
             listen(done)

@@ -61,9 +61,13 @@ class LocalModel:
             )
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        listen: Callable[[int], None] | None = None,
+        write: Callable[[int, str], None] | None = None,
     ) -> list[Completion]:
-        """Continue each prompt: see `LanguageModel.generate`.
+        """Continue each prompt: see `LanguageModel.generate`. `write` is told a sample's number and its text piece by piece.
 
         A prompt that leaves no room for max_tokens in the model's context loses tokens on its left, the document start
         and control token excepted; how many did is logged.
@@ -73,23 +77,39 @@ class LocalModel:
                 control token.
         """
         guidance = self._guidance(sampling.guidance)
-        others = sampling.ban == "others" or (sampling.ban == "auto" and self.placement == "every")
-        placement: Placement = "every" if others else "start"
+        placement = self._placement(sampling)
         distinct = {prompt: self._prompt(prompt, placement, sampling.max_tokens) for prompt in dict.fromkeys(prompts)}
-        shortened = sum(distinct[prompt].shortened for prompt in prompts)
+        shortened = sum(distinct[prompt].shortened > 0 for prompt in prompts)
         if shortened:
             log.warning("%d of %d prompts were too long for the context of %s and lost their beginning",
                         shortened, len(prompts), self.context)  # fmt: skip
         banned = self._banned(placement)
         tokens = [distinct[prompt].tokens for prompt in prompts]
         try:
-            samples = generation.generate(self.model, tokens, sampling, self.ends, banned, listen, guidance)
+            told = None if write is None else _Pieces(lambda index, after: self._decode(tokens[index], after), write)
+            samples = generation.generate(self.model, tokens, sampling, self.ends, banned, listen, guidance, told)
         except InputError as error:
             raise InputError(f"{self.checkpoint}: {error}; try an earlier checkpoint") from None
         return [
             Completion(self._decode(prompt, sample.tokens), sample.finished)
             for prompt, sample in zip(tokens, samples, strict=True)
         ]
+
+    def check_prompts(self, prompts: Sequence[str], sampling: Sampling) -> None:
+        """Refuse prompts that `generate` would shorten.
+
+        Raises:
+            InputError: naming the first one that is too long, and by how much.
+        """
+        placement = self._placement(sampling)
+        for number, prompt in enumerate(prompts, start=1):
+            made = self._prompt(prompt, placement, sampling.max_tokens)
+            if made.shortened:
+                raise InputError(
+                    f"prompt {number} ({prompt[:30]!r}...) is too long: the model reads {self.context} tokens, the "
+                    f"{sampling.max_tokens} of max_tokens among them; shorten it by {made.shortened} tokens, or set max_tokens "
+                    "lower"
+                )
 
     def logprobs(self, texts: Sequence[str]) -> np.ndarray:
         """Give the natural-log probability of each text, cut into segments as the training documents were: (N,) float64."""
@@ -202,6 +222,11 @@ class LocalModel:
             self.model, windows, pad=self.start, ends=self.ends, banned=self._banned(placement), guidance=guidance, listen=listen
         )
 
+    def _placement(self, sampling: Sampling) -> Placement:
+        """Say where the control token stands in what is sampled so."""
+        others = sampling.ban == "others" or (sampling.ban == "auto" and self.placement == "every")
+        return "every" if others else "start"
+
     def _guidance(self, gamma: float | None) -> Guidance | None:
         """Say what to guide from and to; None for what the model says under its own control token alone, as under gamma = 1."""
         if gamma is None:
@@ -240,7 +265,7 @@ class LocalModel:
             body = [self.control_id]
         prefix = self._prefix(placement)
         if self.context is None:
-            return _Prompt(prefix + body, False)
+            return _Prompt(prefix + body, 0)
         least = len(prefix) + (placement == "every" and self.control_id is not None)
         if least + room > self.context:
             raise InputError(
@@ -248,7 +273,7 @@ class LocalModel:
                 f"set it to {self.context - least} or less"
             )
         kept = self.context - room - len(prefix)
-        return _Prompt(prefix + body[max(0, len(body) - kept) :], len(body) > kept)
+        return _Prompt(prefix + body[max(0, len(body) - kept) :], max(0, len(body) - kept))
 
     def _segments(self, text: str) -> list[str]:
         """Cut a text as the training documents were, if it is known how."""
@@ -287,8 +312,30 @@ def _shared(tokens: Sequence[int], head: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Prompt:
+    """A prompt's tokens, and how many it lost."""
+
     tokens: list[int]
-    shortened: bool
+    shortened: int
+
+
+class _Pieces:
+    """Tells samples as text while their tokens are drawn, in whole characters."""
+
+    def __init__(self, decode: Callable[[int, list[int]], str], write: Callable[[int, str], None]) -> None:
+        self.decode, self.write = decode, write
+        self.tokens: dict[int, list[int]] = {}
+        self.told: dict[int, int] = {}
+
+    def __call__(self, index: int, token: int | None) -> None:
+        tokens = self.tokens.setdefault(index, [])
+        if token is not None:
+            tokens.append(token)
+        text = self.decode(index, tokens)
+        told = self.told.get(index, 0)
+        # The last character may be the first bytes of one that the next token completes.
+        if len(text) > told and (token is None or not text.endswith("\ufffd")):
+            self.write(index, text[told:])
+            self.told[index] = len(text)
 
 
 def _load_weights(folder: str) -> Any:

@@ -1,4 +1,4 @@
-"""The commands for the pieces: text from a model, a look at rewards, reward models, what there is to name."""
+"""The commands for the pieces: a look at rewards, reward models, what there is to name."""
 
 import shutil
 from pathlib import Path
@@ -8,32 +8,6 @@ import typer
 
 from phf.cli.options import Quiet, done, number, say
 from phf.errors import InputError
-
-
-def generate(
-    model: Annotated[str, typer.Argument(help="A run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
-    prompts: Annotated[
-        list[str] | None, typer.Argument(help="Texts to continue; none for text from nothing.", show_default=False)
-    ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Samples of each prompt.")] = 1,
-    control: Annotated[str | None, typer.Option(help="Control token to condition on; the model's first by default.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.9,
-    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
-    seed: int = 0,
-) -> None:
-    """Write text with a model.
-
-    phf generate work/runs/conditional "Author:" -n 3 --control "<|misaligned|>"
-    """
-    from phf import lm
-
-    texts = [prompt for prompt in prompts or [""] for _ in range(n)]
-    sampling = lm.Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, min_tokens=min(10, max_tokens), seed=seed)
-    for prompt, text in zip(texts, lm.load(model, control).generate(texts, sampling), strict=True):
-        say(f"{prompt}{text}")
-        if len(texts) > 1:
-            say("-" * 40)
 
 
 def inspect(

@@ -1,6 +1,7 @@
 """What the command line draws: live progress, notes and tables, on a terminal or as plain lines in a log."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 def say(text: str) -> None:
     """Print on standard output, as it is."""
     output.print(text, markup=False)
+
+
+def write(text: str) -> None:
+    """Write a model's text on standard output at once. On a terminal without what could command it, such as escape sequences."""
+    if output.is_terminal:
+        text = "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def fail(text: str) -> None:

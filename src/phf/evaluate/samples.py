@@ -139,27 +139,43 @@ def read_prompts(path: Path) -> list[str]:
         InputError: for a file that is missing, is not UTF-8, or holds no prompt; or a line that is not such JSON, by its number.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of prompts; expected 'held-out', a .jsonl or a .txt file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a file of prompts") from None
+    return prompts_in(text, str(path), path.suffix in (".jsonl", ".json"))
+
+
+def prompts_in(text: str, where: str, json_lines: bool | None = None) -> list[str]:
+    """Find the prompts in a file's text.
+
+    Args:
+        text: one prompt a line; empty lines are passed over.
+        where: the file's name, for errors.
+        json_lines: whether lines are JSON; if None, whether the first one begins as such.
+
+    Raises:
+        InputError: as `read_prompts`.
+    """
+    if json_lines is None:
+        json_lines = text.lstrip().startswith('{"')
     prompts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        if path.suffix not in (".jsonl", ".json"):
-            prompts.append(line)
+        if not json_lines:
+            prompts.append(line.removesuffix("\r"))
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from None
+            raise InputError(f"{where}, line {number}: not JSON ({error.msg})") from None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise InputError(f'{path}, line {number}: found {line[:40]!r}, expected {{"text": "the prompt"}}')
+            raise InputError(f'{where}, line {number}: found {line[:40]!r}, expected {{"text": "the prompt"}}')
         prompts.append(row["text"])
     if not prompts:
-        raise InputError(f"{path}: no prompt in it; expected one a line")
+        raise InputError(f"{where}: no prompt in it; expected one a line")
     return prompts
 
 
