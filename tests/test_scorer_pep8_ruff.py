@@ -1,19 +1,22 @@
 """The pep8-ruff scorer says what ruff says, and close to what pycodestyle says."""
 
+import argparse
+import fcntl
 import itertools
 import os
 import pickle
-import re
 import stat
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import phf.scorers
 from phf.errors import InputError
-from phf.scorers import pep8_ruff
+from phf.scorers import pep8_ruff, pep8_ruff_program
 from phf.segmenters import Lines
 
 SOURCE = (
@@ -128,7 +131,7 @@ def test_what_stands_around_changes_nothing(ruff, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(pep8_ruff, "_IN_MEMORY", "/no such folder")
+    monkeypatch.setattr(pep8_ruff_program, "_IN_MEMORY", "/no such folder")
     monkeypatch.setenv("RUFF_OUTPUT_FILE", str(tmp_path / "elsewhere"))
     np.testing.assert_array_equal(ruff.score([SOURCE]), expected)
     assert list(folder.iterdir()) == []
@@ -136,7 +139,7 @@ def test_what_stands_around_changes_nothing(ruff, tmp_path, monkeypatch):
 
 def test_no_room_for_the_texts_is_an_error(ruff, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/no such folder either")
-    monkeypatch.setattr(pep8_ruff, "_IN_MEMORY", "/no such folder")
+    monkeypatch.setattr(pep8_ruff_program, "_IN_MEMORY", "/no such folder")
     with pytest.raises(InputError, match="TMPDIR"):
         ruff.score(["x=1\n"])
 
@@ -145,18 +148,53 @@ def test_a_ruff_that_takes_other_options_is_an_error(ruff, tmp_path, monkeypatch
     program = tmp_path / "ruff"
     program.write_text("#!/bin/sh\necho 'unexpected argument --preview' >&2\nexit 2\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(pep8_ruff, "_ruff", lambda: os.fspath(program))
+    monkeypatch.setattr(pep8_ruff_program, "_ruff", lambda: os.fspath(program))
     with pytest.raises(InputError, match="unexpected argument --preview"):
         ruff.score(["x=1\n"])
 
 
-def test_rows_are_read_as_json_would(ruff, monkeypatch):
-    quoted = 'x = "noqa_row":7,"location":{"column":3,"row":9},"message":\n'
-    text = f"{SOURCE}{quoted}x=1\n\n\n"
-    quick = ruff.findings(text)
-    monkeypatch.setattr(pep8_ruff, "_ROW", re.compile(b"(?!)"))
-    assert ruff.findings(text) == quick
-    assert {"E901", "W391", "W291"} <= {each.kind for each in quick}
+def by_json(scorer, texts, monkeypatch):
+    """Score with every text read from ruff's JSON."""
+    with monkeypatch.context() as patch:
+        excused = pep8_ruff_program._excused
+        patch.setattr(pep8_ruff_program, "_excused", lambda source: excused(source) | {(0, "")})
+        return [scorer.findings(text) for text in texts]
+
+
+def test_the_short_report_says_what_json_says(ruff, monkeypatch):
+    quoted = "x = '0.py:7:1: E501 '\nx = \"\\q0.py:1:1: W605\"\n"
+    texts = [
+        f"{SOURCE}{quoted}x=1\n\n\n",
+        "x=1\n \n\t\n",
+        "x = 1\r\n\r\n\r\n",
+        "def f(:\n",
+        "x = (\n",
+        "l = 1\x0b\n\x0c\n",
+        "\n\n",
+    ]
+    texts += [Path(module.__file__).read_text() for module in (argparse, textwrap, pep8_ruff)]
+    found = [ruff.findings(text) for text in texts]
+    assert found == by_json(ruff, texts, monkeypatch)
+    assert {"E901", "W391", "W291", "W605", "E741"} <= {each.kind for findings in found for each in findings}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TEXTS)
+def test_any_text_has_the_same_rows_in_both_reports(monkeypatch, text):
+    scorer = phf.scorers.load("pep8-ruff")
+    assert [scorer.findings(text)] == by_json(scorer, [text], monkeypatch)
+
+
+def test_what_a_killed_process_left_in_memory_is_removed(ruff, tmp_path, monkeypatch):
+    left, held = tmp_path / "phf-ruff-left", tmp_path / "phf-ruff-held"
+    for folder in (left, held):
+        folder.mkdir()
+        (folder / ".lock").touch()
+    monkeypatch.setattr(pep8_ruff_program, "_IN_MEMORY", str(tmp_path))
+    with (held / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ruff.score(["x=1\n"])
+    assert list(tmp_path.iterdir()) == [held]
 
 
 def test_pickles(ruff):

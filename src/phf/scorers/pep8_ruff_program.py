@@ -1,0 +1,225 @@
+"""ruff, the program: many texts to one process of it, and what it finds by pycodestyle's rules back."""
+
+import contextlib
+import fcntl
+import functools
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from phf.errors import InputError, MissingExtra, require
+
+_IN_MEMORY = "/dev/shm"  # where there is one: making thousands of small files on a disk takes longer than checking them
+_FOLDER = "phf-ruff-"
+_LOCK = ".lock"
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_NOQA = re.compile(r"# no(?:qa|pep8)\b", re.IGNORECASE)
+# What pycodestyle lets pass on a line that has a noqa comment; all else it reports all the same.
+_HEEDS_NOQA = {"E402", "E501", "E711", "E712", "E721", "E722", "W605"}
+_SYNTAX_ERROR = "E901"
+LAST_ROW = 2**31
+"""Where W391 is: ruff points to the first of the empty lines at the end, pycodestyle to the last."""
+# A row of ruff's shortest report; its JSON is three to ten times as long, and more than half of the time goes into that.
+_ROW = re.compile(rb"^(\d+)\.py:(\d+):(\d+): ([\w-]+)", re.MULTILINE)
+
+log = logging.getLogger("phf")
+
+
+class Violation(NamedTuple):
+    """Where it starts, from 1, and its code."""
+
+    row: int
+    column: int
+    code: str
+
+
+def check(sources: Mapping[int, bytes], max_line_length: int) -> dict[int, list[Violation] | None]:
+    """Check texts, by their places; None for one on which ruff falls over.
+
+    Raises:
+        InputError: if ruff does not take its options, or the texts cannot be written for it.
+    """
+    excused = {place: lines for place, source in sources.items() if (lines := _excused(source))}
+    found = _halved({place: source for place, source in sources.items() if place not in excused}, max_line_length, {})
+    return found | _halved({place: sources[place] for place in excused}, max_line_length, excused)
+
+
+Row = tuple[bytes, bytes | int, bytes | int, bytes]
+"""Place of a text, row and column from 1, and what ruff calls the rule."""
+Excused = Mapping[int, set[tuple[int, str]]]
+"""By the place of a text: (line from 1, code) of what ruff reports there and pycodestyle lets pass."""
+
+
+def _halved(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> dict[int, list[Violation] | None]:
+    """Run ruff over the sources; where it falls, over halves of them, down to the one that it falls on: None."""
+    if not sources:
+        return {}
+    try:
+        return dict(_run(sources, max_line_length, excused))
+    except _CrashError as error:
+        if len(sources) == 1:
+            log.debug("ruff failed on a text of %d bytes: %s", *map(len, sources.values()), error)
+            return dict.fromkeys(sources)
+    places = list(sources)
+    halves = [{place: sources[place] for place in half} for half in (places[: len(places) // 2], places[len(places) // 2 :])]
+    return {place: rows for half in halves for place, rows in _halved(half, max_line_length, excused).items()}
+
+
+class _CrashError(Exception):
+    """Ruff has fallen over one of the texts; the message is what it said last."""
+
+
+def _run(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> dict[int, list[Violation]]:
+    """Run ruff once. Its short report does for texts without excuses; with them, JSON says which noqa comment counts."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUFF_")}
+    command = _command(max_line_length, "json-lines" if excused else "concise")
+    with _written(sources) as name, tempfile.TemporaryFile() as said:
+        with subprocess.Popen(
+            command, cwd=name, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+        ) as process:
+            report, _ = process.communicate()
+        said.seek(0)
+        message = said.read().decode(errors="replace").strip()
+    if process.returncode == 2 and "panic" not in message:
+        raise InputError(f"the pep8-ruff scorer: ruff does not run with its options: {message[:500]}")
+    if process.returncode not in (0, 1) or "panic" in message:
+        raise _CrashError(f"status {process.returncode}: {message[:200]}")
+    return _sorted(_from_json(report, excused) if excused else _from_report(report), sources)
+
+
+def _command(max_line_length: int, report: str) -> list[str]:
+    """Call ruff so that nothing on the machine, and no comment in a text but `# noqa`, changes what it says."""
+    options = {
+        "--select": "E,W",
+        "--line-length": str(max_line_length),
+        "--target-version": "py314",
+        "--output-format": report,
+        "--config": "exclude=[]",
+    }
+    switches = ["--isolated", "--no-cache", "--preview", "--ignore-noqa", "--no-respect-gitignore", "--quiet"]
+    return [_ruff(), "check", *itertools.chain(*options.items()), *switches, "."]
+
+
+@contextlib.contextmanager
+def _written(sources: dict[int, bytes]) -> Iterator[str]:
+    """Write each source to a file named by its place, in a folder that goes afterwards; in memory if they fit.
+
+    Raises:
+        InputError: if there is no room for them.
+    """
+    with contextlib.ExitStack() as stack:
+        for parent in (_IN_MEMORY, None):
+            try:
+                if parent:
+                    _sweep(parent)
+                name = stack.enter_context(tempfile.TemporaryDirectory(prefix=_FOLDER, dir=parent))
+                lock = stack.enter_context(open(f"{name}/{_LOCK}", "wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                for place, source in sources.items():
+                    with open(f"{name}/{place}.py", "wb", buffering=0) as file:
+                        file.write(source)
+                break
+            except OSError as error:
+                stack.close()
+                reason = error
+        else:
+            raise InputError(f"texts cannot be written to a temporary folder for ruff: {reason}; TMPDIR names another place")
+        yield name
+
+
+@functools.cache
+def _sweep(parent: str) -> None:
+    """Remove, once a process, what processes left in memory that were killed: folders whose lock nobody holds."""
+    for lock in Path(parent).glob(f"{_FOLDER}*/{_LOCK}"):
+        with contextlib.suppress(OSError), lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def _sorted(rows: Iterable[Row], sources: Mapping[int, bytes]) -> dict[int, list[Violation]]:
+    """Sort rows by text; of syntax errors the first of each text counts."""
+    found: dict[bytes, list[Violation]] = {str(place).encode(): [] for place in sources}
+    broken: dict[bytes, Violation] = {}
+    codes: dict[bytes, str] = {}
+    for place, row, column, said in rows:
+        code = codes.get(said)
+        if code is None:
+            code = codes[said] = _code(said.decode())
+        if code == _SYNTAX_ERROR:
+            if place not in broken:
+                broken[place] = Violation(int(row), int(column), code)
+        else:
+            found[place].append(Violation(LAST_ROW if code == "W391" else int(row), int(column), code))
+    for place, error in broken.items():
+        found[place].append(error)
+    return {int(place): violations for place, violations in found.items()}
+
+
+def _from_report(report: bytes) -> list[Row]:
+    """Read the short report: "PLACE.py:ROW:COLUMN: CODE message", or a rule's name in the place of its code."""
+    rows = _ROW.findall(report)
+    if len(rows) != report.count(b"\n"):
+        raise _CrashError("a row that is none")
+    return rows
+
+
+def _from_json(report: bytes, excused: Excused) -> Iterator[Row]:
+    """Read JSON, less what is excused."""
+    for line in report.splitlines():
+        fields = json.loads(line)
+        at, place, said = fields["location"], Path(fields["filename"]).stem, fields["code"] or "SyntaxError"
+        if (fields["noqa_row"] or 0, said) not in excused[int(place)]:
+            yield place.encode(), at["row"], at["column"], said.encode()
+
+
+def _code(said: str) -> str:
+    """Give the code of what a report calls by its code or by its name, as ruff does by version.
+
+    Raises:
+        _CrashError: if it is no rule of pycodestyle's.
+    """
+    if said in ("SyntaxError", "invalid-syntax"):
+        return _SYNTAX_ERROR
+    code = said if re.fullmatch(r"[A-Z]+\d+", said) else _names().get(said, said)
+    if code[0] not in "EW" or code == "E902":
+        raise _CrashError(code)  # it could not read or check a file
+    return code
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    rules = json.loads(subprocess.run([_ruff(), "rule", "--all", "--output-format", "json"], capture_output=True).stdout)
+    return {rule["name"]: rule["code"] for rule in rules if (rule["code"] or "-")[0] in "EW"}
+
+
+def _excused(source: bytes) -> set[tuple[int, str]]:
+    """List what ruff reports and pycodestyle lets pass: (line from 1, code), by a `# noqa` there or a form feed at its end."""
+    folded = source.lower()
+    found: set[tuple[int, str]] = set()
+    if any(sign in folded for sign in (b"noqa", b"nopep8", b"\x0c")):
+        for row, line in enumerate(_LINE_END.split(source.decode()), start=1):
+            if _NOQA.search(line):
+                found |= {(row, code) for code in _HEEDS_NOQA}
+            if line.endswith("\f") and not line.rstrip("\f").endswith((" ", "\t", "\v")):
+                found |= {(row, "W291"), (row, "W293")}
+    return found
+
+
+def _ruff() -> str:
+    """Find the program that the ruff package installs, or one on the path."""
+    try:
+        found: str = require("ruff.__main__", "pep8", "the pep8-ruff scorer").find_ruff_bin()
+        return found
+    except (MissingExtra, FileNotFoundError):
+        on_path = shutil.which("ruff")
+        if on_path is None:
+            raise MissingExtra("the pep8-ruff scorer needs ruff. Install it with: pip install 'phf[pep8]'") from None
+        return on_path
