@@ -200,6 +200,8 @@ class Evaluate(Strict):
     """Evaluations by the name their records carry."""
     misaligned: list[str] = []
     """Which of the measures a model with control tokens is also put through under the second token."""
+    checkpoints: Literal["last", "all"] = "last"
+    """Which checkpoints of a run: all of them for curves over training."""
     seed: int = 0
 
 

@@ -178,8 +178,8 @@ def load(spec: str, control: str | None = None) -> LanguageModel:
     """Open a model.
 
     Args:
-        spec: a run's folder (its latest checkpoint), a checkpoint's folder, `hf:` and a folder or name on the hub, or
-            `openai:http://host:port/v1#model` for an OpenAI-compatible server (see `phf.lm_openai.OpenAIModel`).
+        spec: a run's folder (its latest checkpoint), `RUN@STEP`, a checkpoint's folder, `hf:` and a folder or name on the hub,
+            or `openai:http://host:port/v1#model` for an OpenAI-compatible server (see `phf.lm_openai.OpenAIModel`).
         control: the control token to condition on; None for the checkpoint's first, if it has any.
 
     Raises:
@@ -208,6 +208,12 @@ def find_checkpoint(spec: str) -> Checkpoint:
     """
     name = spec.removeprefix("hf:")
     folder = Path(name)
+    run, at, step = name.rpartition("@")
+    if at and not folder.exists() and (Path(run) / "checkpoints").is_dir():
+        known = _steps(Path(run) / "checkpoints")
+        if step not in map(str, known):
+            raise InputError(f"{spec}: {run} has no checkpoint of step {step}; it has those of {', '.join(map(str, known))}")
+        folder = known[int(step)]
     if not folder.exists():
         if spec.startswith("hf:"):
             return Checkpoint(name, name, 0, (), None)
@@ -216,7 +222,8 @@ def find_checkpoint(spec: str) -> Checkpoint:
             raise InputError(f"{spec}: unknown kind of model {scheme!r}; expected a run's folder, hf:NAME or openai:URL#MODEL")
         raise InputError(f"{spec}: no such run or model folder; a model of the Hugging Face hub is named hf:{spec}")
     if folder.is_dir() and (folder / "checkpoints").is_dir():
-        folder = _latest(folder / "checkpoints")
+        known = _steps(folder / "checkpoints")
+        folder = known[max(known)]
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no model in it (config.json is missing); expected a run's or a checkpoint's folder")
     notes: dict[str, Any] = {}
@@ -233,6 +240,24 @@ def find_checkpoint(spec: str) -> Checkpoint:
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"{folder / 'phf.json'}: not what `phf train` writes ({error})") from None
+
+
+def checkpoints_of(spec: str) -> list[str]:
+    """Name every checkpoint of a run by its folder, in the order of steps; of anything else just what was given."""
+    folder = Path(spec) / "checkpoints"
+    return [str(path) for _, path in sorted(_steps(folder).items())] if folder.is_dir() else [spec]
+
+
+def run_folder(spec: str) -> Path | None:
+    """Find the folder of the run that a model belongs to: its own where it is no run's; None if it is not on this machine.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    if spec.startswith(("hf:", "openai:")):
+        return None
+    folder = Path(find_checkpoint(spec).folder)
+    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
 def fingerprint(spec: str) -> str:
@@ -252,8 +277,8 @@ def fingerprint(spec: str) -> str:
     return digest.hexdigest()
 
 
-def _latest(checkpoints: Path) -> Path:
+def _steps(checkpoints: Path) -> dict[int, Path]:
     steps = {int(path.name[5:]): path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()}
     if not steps:
         raise InputError(f"{checkpoints}: no checkpoint in it yet (step-N); run `phf train` to its end")
-    return steps[max(steps)]
+    return dict(sorted(steps.items()))

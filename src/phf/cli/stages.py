@@ -115,7 +115,7 @@ def train(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
+    model: Annotated[str, typer.Argument(help="A run or checkpoint folder, RUN@STEP, hf:NAME, or openai:URL#NAME.")],
     changes: Overrides = None,
     annotated: Annotated[
         Path | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
@@ -129,15 +129,20 @@ def evaluate(
 
         phf evaluate work/runs/conditional --recipe recipe.yaml
 
+        phf evaluate work/runs/conditional@1464 --measure heldout
+
+        phf evaluate work/runs/conditional evaluate.checkpoints=all
+
     Without a recipe it takes 4,096 samples without a prompt and bits per byte on held-out documents.
     Writes records.jsonl (one number a line, with its error and sample count) and every sample.
     """
     from phf.cli import terminal
     from phf.evaluate import evaluate as run_evaluate
+    from phf.lm import run_folder
 
     made = resolved(recipe, changes)
-    folder = out or Path(model)
-    if out is None and not folder.is_dir():
+    folder = out or run_folder(model)
+    if folder is None:
         raise InputError(f"{model}: not a folder here, so say with --out where its records go")
     corpus = annotated or folder.parent.parent / "annotated"
     held_out = share_held_out(folder, made.tokenize.held_out)

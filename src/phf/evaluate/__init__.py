@@ -103,7 +103,7 @@ def evaluate(
     measures: Collection[str] | None = None,
     progress: Listener = silent,
 ) -> list[Record]:
-    """Take every measure of a recipe and append its records to `records.jsonl`.
+    """Take every measure of a recipe, of a run's last checkpoint or of all, and append its records to `records.jsonl`.
 
     A measure that this model's records hold already is left alone; one that was taken of other weights, on other data or
     with other fields is taken again, and its old records are replaced. Records are written measure by measure: a failure
@@ -127,6 +127,21 @@ def evaluate(
     for name in measures or ():
         if name not in options.measures:
             raise InputError(f"unknown measure {name!r}{suggestion(name, options.measures)}")
+    found: list[Record] = []
+    for one in lm.checkpoints_of(model) if options.checkpoints == "all" else [model]:
+        found += _evaluate(one, annotated, options, out, held_out, measures, progress)
+    return found
+
+
+def _evaluate(
+    model: str,
+    annotated: Path,
+    options: config.Evaluate,
+    out: Path,
+    held_out: float,
+    measures: Collection[str] | None,
+    progress: Listener,
+) -> list[Record]:
     run, step, controls = _identity(model)
     corpus = _made_from(annotated)
     scorer = config.build("scorers", config.Component.model_validate(corpus["annotate"]["scorer"]))
