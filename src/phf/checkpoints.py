@@ -11,6 +11,7 @@ from safetensors.torch import load_model, save_file, save_model
 
 from phf import outputs
 from phf.learner import Learner
+from phf.serving import chat_template, sampling_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ def load_state(out: Path, learner: Learner, optimizer: Any) -> Position:
 def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[str, Any]) -> None:
     """Write the model as a plain Hugging Face folder, the value head and `phf.json` (what phf wants to know of it) beside it."""
     with outputs.whole_directory(path) as folder:
-        # A pretrained model is there to be sampled; left to their defaults, servers would decode it greedily.
-        learner.model.generation_config.update(do_sample=True, top_k=0)
+        learner.model.generation_config.update(**sampling_settings(tokenizer, about))
         learner.model.save_pretrained(folder)
+        tokenizer.chat_template = chat_template(tokenizer, about)
         tokenizer.save_pretrained(folder)
         if learner.value_head is not None:
             save_file(learner.value_head.state_dict(), folder / "value_head.safetensors")
