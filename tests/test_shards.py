@@ -25,7 +25,9 @@ def make_store(folder, shards):
                 tokens.extend(ids)
         write_shard(folder, number, np.array(tokens, np.uint16), np.array(segments, SEGMENT), np.array(rows, DOCUMENT))
         sizes.append({"tokens": len(tokens), "segments": len(segments), "documents": len(rows)})
-    write_json(folder / "meta.json", {"finished": True, "dtype": "uint16", "document_start": START, "shards": sizes})
+    write_json(
+        folder / "meta.json", {"finished": True, "dtype": "uint16", "document_start": START, "shards": sizes, "annotated": "gone"}
+    )
     return TokenStore.open(folder)
 
 
@@ -116,12 +118,49 @@ def test_blocks_name_their_documents(tmp_path):
             "a token of the block is in none of the named documents"
         )
         assert len(named) <= 4
-    assert list(store.documents(np.array([0, 3, 4]))) == [(0, 0), (1, 0), (1, 1)]
+    assert list(store.names(np.array([0, 3, 4]))) == ["part 0 row 0", "part 1 row 0", "part 1 row 1"]
 
 
 def _tokens_of(store, number):
     flat = np.concatenate(store.tokens)
     return flat[store.starts[store.first[number]] : store.starts[store.first[number + 1]]].tolist()
+
+
+def specified_starts(documents, objective, seed, control_ids):
+    """Give (document, its first token's place in the stream) of each document kept, slowly and plainly; controls on every segment."""
+    order = np.random.default_rng(np.random.SeedSequence([seed, 0]).spawn(2)[0]).permutation(len(documents))
+    found, length = [], 0
+    for number in order:
+        if objective.keep(np.array([reward for _, reward in documents[number]], np.float32)):
+            found.append((int(number), length))
+            scored = sum(not np.isnan(reward) for _, reward in documents[number]) if control_ids else 0
+            length += 1 + sum(len(ids) for ids, _ in documents[number]) + scored
+    return order.tolist(), found
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    shards=st.lists(st.lists(document, min_size=1, max_size=6), min_size=1, max_size=3),
+    objectives=st.permutations([MLE(), Conditional(threshold=0.0, drop=0.0), Filtering(threshold=-0.2)]),
+    contexts=st.tuples(st.integers(2, 7), st.integers(2, 7)),
+    seed=st.integers(0, 3),
+    data=st.data(),
+)
+def test_another_objective_goes_on_with_the_first_document_not_begun(tmp_path_factory, shards, objectives, contexts, seed, data):
+    store = make_store(tmp_path_factory.mktemp("store"), shards)
+    documents = [document for shard in shards for document in shard]
+    first, second = objectives[:2]
+    ids = [[GOOD, BAD][: len(objective.control_tokens)] for objective in (first, second)]
+    old = store.view(first, contexts[0], seed, control_ids=ids[0])
+    new = store.view(second, contexts[1], seed, control_ids=ids[1])
+    block = data.draw(st.integers(0, len(old)))
+    order, starts = specified_starts(documents, first, seed, ids[0])
+    left = [number for number, start in starts if start >= block * contexts[0]]
+    place = old.place(block)
+    assert place == (order.index(left[0]) if left else len(order))
+    _, starts = specified_starts(documents, second, seed, ids[1])
+    ahead = [start for number, start in starts if order.index(number) >= place]
+    assert new.block_at(place) == (min(len(new), -(-ahead[0] // contexts[1])) if ahead else len(new))
 
 
 def test_summary_counts_what_the_objective_sees(tmp_path):

@@ -1,69 +1,138 @@
 """What training leaves on disk: states to go on from, and checkpoints that any Hugging Face program loads."""
 
+import contextlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model, save_file, save_model
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 
 from phf import outputs
+from phf.batches import Position
+from phf.errors import InputError
 from phf.learner import Learner
 from phf.serving import chat_template, sampling_settings
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where training is: steps done, and the next block of which epoch."""
+def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position, main: bool = True) -> None:
+    """Write all that training needs to go on to `state-N/`, then delete the states before it.
 
-    step: int = 0
-    epoch: int = 0
-    block: int = 0
+    A state does not depend on how many processes wrote it, but for their random generators.
 
+    Args:
+        out: the run's folder.
+        learner, optimizer: may be sharded; every process calls, and `main` writes.
+        position: where training is.
+        main: whether this process writes.
 
-def save_state(out: Path, learner: Learner, optimizer: Any, position: Position) -> None:
-    """Write all that training needs to go on to `state-N/`, then delete the states before it."""
-    with outputs.whole_directory(out / f"state-{position.step}") as folder:
-        save_model(learner, str(folder / "learner.safetensors"))
-        torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / "random.pt")
+    Raises:
+        InputError: if it cannot be written; the states and checkpoints before it are whole.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights: dict[str, Any] = get_model_state_dict(learner, options=options)
+    moments = get_optimizer_state_dict(learner, optimizer, options=options)
+    random = gather_object([_random_state()])
+    if not main:
+        return
+    with _writing(out, position.step), outputs.whole_directory(out / f"state-{position.step}") as folder:
+        save_file({name: weights[name].contiguous() for name in _names(learner).values()}, folder / "learner.safetensors")
+        torch.save(moments, folder / "optimizer.pt")
+        torch.save(random, folder / "random.pt")
         (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
     for old in _states(out):
         if old.name != f"state-{position.step}":
             shutil.rmtree(old)
 
 
-def load_state(out: Path, learner: Learner, optimizer: Any) -> Position:
-    """Load the newest state into learner, optimizer and random generators; without one, leave them and start at 0."""
-    outputs.sweep(out)
-    outputs.sweep(out / "checkpoints")
+def load_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, process: int = 0) -> Position | None:
+    """Load the newest state into learner, optimizer and this process's random generators.
+
+    Returns:
+        Where training is; None, with nothing changed, if no state was saved.
+    """
     states = _states(out)
     if not states:
-        return Position()
+        return None
     folder = states[-1]
-    load_model(learner, str(folder / "learner.safetensors"))
-    device = next(learner.parameters()).device
-    optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True, map_location=device))
+    options = StateDictOptions(full_state_dict=True)
+    read = load_file(folder / "learner.safetensors")
+    weights: dict[str, Any] = {name: read[first] for name, first in _names(learner).items()}
+    set_model_state_dict(learner, weights, options=options)
+    moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    set_optimizer_state_dict(learner, optimizer, moments, options=options)
     random = torch.load(folder / "random.pt", weights_only=True)
-    torch.set_rng_state(random["cpu"])
-    if torch.cuda.is_available() and random["cuda"]:
-        torch.cuda.set_rng_state_all(random["cuda"])
+    if process < len(random):  # saved by fewer processes: the others keep what they were seeded with
+        torch.set_rng_state(random[process]["cpu"])
+        if torch.cuda.is_available() and random[process]["cuda"] is not None:
+            torch.cuda.set_rng_state(random[process]["cuda"])
     return Position(**outputs.read_json(folder / "position.json"))
 
 
-def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[str, Any]) -> None:
-    """Write the model as a plain Hugging Face folder, the value head and `phf.json` (what phf wants to know of it) beside it."""
-    with outputs.whole_directory(path) as folder:
-        learner.model.generation_config.update(**sampling_settings(tokenizer, about))
-        learner.model.save_pretrained(folder)
+def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[str, Any], main: bool = True) -> None:
+    """Write the model as a plain Hugging Face folder, the value head and `phf.json` (what phf wants to know of it) beside it.
+
+    Args:
+        path: the folder.
+        learner: may be sharded; every process calls, and `main` writes.
+        tokenizer: with the control tokens.
+        about: becomes phf.json.
+        main: whether this process writes.
+
+    Raises:
+        InputError: if it cannot be written; the states and checkpoints before it are whole.
+    """
+    weights: dict[str, Any] = get_model_state_dict(learner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if not main:
+        return
+    model = learner.model
+    with _writing(path.parents[1], about["step"]), outputs.whole_directory(path) as folder:
+        model.generation_config.update(**sampling_settings(tokenizer, about))
+        of_model = {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
+        model.save_pretrained(folder, state_dict=of_model)
         tokenizer.chat_template = chat_template(tokenizer, about)
         tokenizer.save_pretrained(folder)
         if learner.value_head is not None:
-            save_file(learner.value_head.state_dict(), folder / "value_head.safetensors")
+            head = {name.removeprefix("value_head."): weights[name] for name in weights if name.startswith("value_head.")}
+            save_file(head, folder / "value_head.safetensors")
         (folder / "phf.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _names(learner: Learner) -> dict[str, str]:
+    """Give for each tensor's name the first name of the same tensor: tied weights are stored once."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in learner.state_dict(keep_vars=True).items()}
+
+
+def _random_state() -> dict[str, torch.Tensor | None]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+@contextlib.contextmanager
+def _writing(out: Path, step: int) -> Iterator[None]:
+    """Turn what a full disk makes of writing into an error that says what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        there = [int(path.name.removeprefix("state-")) for path in _states(out)]
+        kept = f"training goes on from step {max(there)}" if there else "there is no earlier state, so training begins anew"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{out}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
+            f"run the same command again: {kept}"
+        ) from error
 
 
 def _states(out: Path) -> list[Path]:

@@ -137,12 +137,28 @@ class Tokenize(Strict):
     """Which column of rewards."""
 
 
+class Init(Strict):
+    """A run to go on from, with the same data order: finetuning with feedback."""
+
+    run: str
+    """Its folder, or, in a recipe, its name."""
+    at: Count | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?%$")] = "100%"
+    """Which of its checkpoints: after so many tokens, or after a share of its budget such as 50%."""
+
+
 class Train(Strict):
     """How a model is trained. The token budget counts every predicted token, control tokens among them."""
 
     model: dict[str, Any] | str = "gpt2-4m"
     """A preset's name, a checkpoint's folder or hub name as `from:NAME`, or a Hugging Face config: `{model_type: llama, ...}`."""
+    init: Init | None = None
+    """Instead of a new model: a checkpoint of another run, trained further on the documents that run did not come to."""
     tokens: Count = 3_300_000_000
+    """The whole budget; with `init`, what that run was trained on until then is part of it."""
+    start: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps, the first, that are plain maximum likelihood."""
+    cooldown: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps, the last, without control tokens."""
     context: int = Field(default=1024, ge=2)
     """Tokens in a training sequence."""
     batch: int = Field(default=64, ge=1)
@@ -163,14 +179,32 @@ class Train(Strict):
     """Of the first weights, the data order and the dropped control tokens."""
     checkpoints: int = Field(default=1, ge=1)
     """How many checkpoints, evenly spaced; the last one is the trained model."""
+    checkpoint_every: Count | None = None
+    """Tokens between two further checkpoints."""
     save_every: Count | None = None
     """Tokens between two states that a stopped run can go on from; at checkpoints only if not given."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of metrics."""
+    held_out_every: Count | None = None
+    """Tokens between two looks at the loss on held-out documents, written to the metrics; never if not given."""
+    held_out_tokens: Count = 500_000
+    """Held-out tokens that are looked at."""
     compile: bool = False
     """Compile the backbone with torch.compile."""
+    attention: str = "auto"
+    """How attention is computed: eager, sdpa, flash_attention_2, ...; auto is what transformers takes for the model."""
+    activation_checkpointing: bool = False
+    """Keep only what enters each layer and compute the rest again in the backward pass: less memory, more time."""
+    shard: bool = False
+    """Shard weights, gradients and optimizer over the processes of `torchrun` (FSDP)."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
     """Besides metrics.jsonl, which is always written."""
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.start + self.cooldown >= 1:
+            raise ValueError(f"start is {self.start} and cooldown {self.cooldown}; expected shares that leave steps in between")
+        return self
 
 
 def _long_form(run: Any) -> Any:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 TokenLoss = Callable[..., Tensor]
 
-_CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 1024 * 2**20}
+_CHUNK_BYTES = {"cpu": 100 * 2**20, "cuda": 1024 * 2**20}
+_CHUNK_MULTIPLE = 128  # matrix products are fastest on whole tiles of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def token_logprobs(
         targets: (N,) integers.
         bias: (V,), if the layer has one.
         logits: scaling and soft cap of the logits.
-        chunk: tokens to a chunk; chosen so that a chunk's logits take 64 MiB on a CPU and 1 GiB on a GPU if not given.
+        chunk: tokens to a chunk; chosen so that a chunk's logits take at most 100 MiB on a CPU and 1 GiB on a GPU if not given.
 
     Returns:
         (N,) float32 (float64 for float64 input).
@@ -300,7 +301,8 @@ def _accumulator(tensor: Tensor) -> torch.dtype:
 
 def _chunk(hidden: Tensor, weight: Tensor) -> int:
     size = 8 if hidden.dtype == torch.float64 else 4
-    return max(1, _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES["cpu"]) // (size * weight.shape[0]))
+    rows = max(1, _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES["cpu"]) // (size * weight.shape[0]))
+    return rows if rows < _CHUNK_MULTIPLE else rows - rows % _CHUNK_MULTIPLE
 
 
 def _chunks(count: int, size: int) -> list[slice]:

@@ -20,9 +20,10 @@ class Loss(NamedTuple):
 
     Args:
         loss: scalar to call `backward` on.
-        facts: scalars worth logging, without gradient: nll, the mean -logprob of the targets; and where the objective weighs
-            tokens, weight_min, weight_mean, weight_max, weight_ess (effective share of the tokens: (sum w)^2 / (N sum w^2)), and
-            value_correlation, of the value head with the rewards.
+        facts: scalars worth logging, without gradient: nll, the mean -logprob of the targets; where the objective has a
+            threshold, aligned_share, of the scored tokens that reach it; where it weighs tokens, weight_min, weight_mean,
+            weight_max, weight_ess (effective share of the tokens: (sum w)^2 / (N sum w^2)), and value_correlation, of the value
+            head with the rewards.
     """
 
     loss: Tensor
@@ -51,7 +52,11 @@ class Learner(nn.Module):
             log.warning(
                 "%s: its logits are not a linear layer of the last hidden state; full logits are used", type(model).__name__
             )
-        self.backbone = model.base_model
+
+    @property
+    def backbone(self) -> Any:
+        """All of the model but its last layer."""
+        return self.model.base_model
 
     def forward(self, tokens: Tensor, rewards: Tensor) -> Loss:
         """Give the objective's loss over all predicted tokens.
@@ -61,12 +66,13 @@ class Learner(nn.Module):
             rewards: (B, T + 1), of each token's segment; NaN where it has none.
         """
         targets, reward = tokens[:, 1:].reshape(-1), rewards[:, 1:].reshape(-1)
+        value_head = self.value_head if self.objective.needs_value else None
         if self.fused:
             hidden = self.backbone(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
         else:
-            output = self.model(input_ids=tokens[:, :-1], use_cache=False, output_hidden_states=self.value_head is not None)
-            hidden = output.hidden_states[-1] if self.value_head is not None else None
-        value = None if self.value_head is None else self.value_head(hidden.float()).reshape(-1)
+            output = self.model(input_ids=tokens[:, :-1], use_cache=False, output_hidden_states=value_head is not None)
+            hidden = output.hidden_states[-1] if value_head is not None else None
+        value = None if value_head is None else value_head(hidden.float()).reshape(-1)
         columns = (reward,) if value is None else (reward, value)
         total = torch.zeros((), dtype=torch.float64 if tokens.device.type == "cpu" else torch.float32, device=tokens.device)
 
@@ -88,17 +94,17 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def _spread(self, reward: Tensor, value: Tensor | None) -> dict[str, Tensor]:
-        """Describe the weights of the tokens, where the objective gives them any."""
-        weight = self.objective.weight(reward, value)
-        if weight is None:
-            return {}
-        facts = {
-            "weight_min": weight.min(),
-            "weight_mean": weight.mean(),
-            "weight_max": weight.max(),
-            "weight_ess": weight.sum().square() / (len(weight) * weight.square().sum()),
-        }
-        scored = ~reward.isnan()
+        """Describe what the objective sees in the rewards: the share above its threshold, the weights it gives to tokens."""
+        facts, scored = {}, ~reward.isnan()
+        if (aligned := self.objective.is_aligned(reward)) is not None:
+            facts["aligned_share"] = aligned.sum() / scored.sum().clamp(min=1)
+        if (weight := self.objective.weight(reward, value)) is not None:
+            facts |= {
+                "weight_min": weight.min(),
+                "weight_mean": weight.mean(),
+                "weight_max": weight.max(),
+                "weight_ess": weight.sum().square() / (len(weight) * weight.square().sum()),
+            }
         if value is not None and int(scored.sum()) > 1:
             facts["value_correlation"] = torch.corrcoef(torch.stack([reward[scored], value[scored]]))[0, 1].nan_to_num(0.0)
         return facts

@@ -29,7 +29,9 @@ _GPT2 = {
 }
 
 
-def build_model(spec: str | Mapping[str, Any], vocab_size: int, context: int, document_start: int, seed: int) -> Any:
+def build_model(
+    spec: str | Mapping[str, Any], vocab_size: int, context: int, document_start: int, seed: int, attention: str = "auto"
+) -> Any:
     """Make the model to train, in float32, with weights drawn from the seed.
 
     Args:
@@ -39,13 +41,14 @@ def build_model(spec: str | Mapping[str, Any], vocab_size: int, context: int, do
         context: longest sequence that will be trained on.
         document_start: token id that starts and ends a document.
         seed: of the first weights.
+        attention: which implementation, by its name in transformers; auto for its choice.
 
     Raises:
-        InputError: for an unknown preset, model type or field, a checkpoint that cannot be loaded, or one with another
+        InputError: for an unknown preset, model type, field or attention, a checkpoint that cannot be loaded, or one with another
             vocabulary or too few positions.
     """
     if isinstance(spec, str) and spec.startswith("from:"):
-        return _from_checkpoint(spec.removeprefix("from:"), vocab_size, context)
+        return _from_checkpoint(spec.removeprefix("from:"), vocab_size, context, attention)
     from transformers import AutoConfig, AutoModelForCausalLM
 
     fields = dict(spec) if isinstance(spec, Mapping) else {"preset": spec}
@@ -70,8 +73,8 @@ def build_model(spec: str | Mapping[str, Any], vocab_size: int, context: int, do
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-        except ValueError as error:
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **_attention(attention))  # type: ignore[no-untyped-call]
+        except (ValueError, ImportError) as error:
             raise InputError(f"train.model: model_type {model_type!r}: {_first_line(error)}") from None
 
 
@@ -124,12 +127,16 @@ class ValueHead(nn.Linear):
         return value
 
 
-def _from_checkpoint(name: str, vocab_size: int, context: int) -> Any:
+def _attention(name: str) -> dict[str, str]:
+    return {} if name == "auto" else {"attn_implementation": name}
+
+
+def _from_checkpoint(name: str, vocab_size: int, context: int, attention: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **_attention(attention))
+    except (OSError, ValueError, ImportError) as error:
         raise InputError(
             f"train.model from:{name}: cannot be loaded ({_first_line(error)}); expected a folder or hub name"
         ) from None

@@ -95,6 +95,10 @@ class Objective:
         """Give the factor that multiplies each token's -logprob, for logging its spread; None if it is the same for all."""
         return None
 
+    def is_aligned(self, reward: Tensor) -> Tensor | None:
+        """Tell which tokens are of segments that reach the threshold, for logging their share; None if there is no threshold."""
+        return None
+
     def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
         """Ask whether the objective can learn anything from a corpus.
 
@@ -139,6 +143,10 @@ class Filtering(Objective):
     def keep_each(self, rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Decide for many documents at once, see `keep`."""
         return ~(_document_means(rewards, starts) < _resolved(self.threshold))
+
+    def is_aligned(self, reward: Tensor) -> Tensor:
+        """Tell which tokens are of segments that reach the threshold."""
+        return reward >= _resolved(self.threshold)
 
     def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
         """Refuse a threshold that keeps no document; remark on one that keeps them all."""
@@ -185,6 +193,10 @@ class Conditional(Objective):
         controls = (rewards < _resolved(self.threshold)).astype(np.int8)
         controls[(rng.random(len(rewards)) < self.drop) | np.isnan(rewards)] = -1
         return controls
+
+    def is_aligned(self, reward: Tensor) -> Tensor:
+        """Tell which tokens are of segments that reach the threshold."""
+        return reward >= _resolved(self.threshold)
 
     def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
         """Refuse a corpus whose segments are all on one side: the model would never see the other token."""
@@ -236,6 +248,10 @@ class Unlikelihood(Objective):
         limit = torch.finfo(logprob.dtype).eps
         unlikely = -self.alpha * torch.log(-torch.expm1(logprob.clamp(max=-limit)))
         return torch.where(bad, unlikely, -logprob)
+
+    def is_aligned(self, reward: Tensor) -> Tensor:
+        """Tell which tokens are of segments that reach the threshold."""
+        return reward >= _resolved(self.threshold)
 
     def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
         """Refuse a corpus without a good segment; remark on one without a bad one."""

@@ -52,6 +52,23 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Let one process at a time into the block, of all that name the same `lock` file; the others wait.
+
+    The system lets go of it when a process dies. Where it knows no such locks (Windows), nobody waits.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("ab") as file:
+        try:
+            import fcntl
+        except ImportError:
+            pass
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def sweep(directory: Path) -> None:
     """Delete what a killed process left half-written directly under `directory`."""
     for leftover in directory.glob(".*.tmp"):
@@ -93,19 +110,20 @@ def check_unchanged(where: Path, made_from: Mapping[str, Any], wanted: Mapping[s
     Raises:
         InputError: if they differ, naming every key that does, with both values.
     """
-    differences = list(_differences(made_from, wanted, ""))
-    if differences:
-        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+    found = list(differences(made_from, wanted))
+    if found:
+        shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
         raise InputError(
             f"{where}: already made from something else: {shown}. "
             "Choose another output folder, delete this one, or undo the change"
         )
 
 
-def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
+def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """Name every key that two configurations differ in, with both values."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
-            yield from _differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
     elif old != new:
         yield f"{key} was {json.dumps(old, ensure_ascii=False)}, now {json.dumps(new, ensure_ascii=False)}"
 

@@ -7,6 +7,7 @@ is tokenised again, and blocks are gathered when they are asked for.
 
 # S segments, D documents, B blocks, T tokens predicted in a block.
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from phf.documents import parts, read_annotated
 from phf.errors import InputError
 from phf.objectives import Objective
 from phf.outputs import read_json, whole_file
@@ -22,6 +24,8 @@ SEGMENT = np.dtype([("start", "<i8"), ("reward", "<f4")])
 """A segment in `segments-*.npy`: its first token in the shard, and its reward."""
 DOCUMENT = np.dtype([("segment", "<i8"), ("part", "<i4"), ("row", "<i4")])
 """A document in `documents-*.npy`: its first segment in the shard, and the part and row of the annotated corpus it is from."""
+HELD_OUT = "held-out"
+"""The folder, in a store's, with the shards of the documents set apart."""
 
 
 def write_shard(folder: Path, number: int, tokens: np.ndarray, segments: np.ndarray, documents: np.ndarray) -> None:
@@ -56,17 +60,25 @@ class TokenStore:
     first: np.ndarray
 
     @classmethod
-    def open(cls, path: Path) -> "TokenStore":
+    def open(cls, path: Path, held_out: bool = False) -> "TokenStore":
         """Open a finished store.
 
+        Args:
+            path: its folder.
+            held_out: open the documents set apart in it, which no run is trained on, instead of the others.
+
         Raises:
-            InputError: if it is missing, unfinished or its files do not fit together.
+            InputError: if it is missing, unfinished, without what is asked for, or its files do not fit together.
         """
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; `phf tokenize` writes a token store")
         meta = read_json(path / "meta.json")
         if not meta.get("finished"):
             raise InputError(f"{path}: tokenising was not finished; run `phf tokenize` again to continue it")
+        if held_out:
+            if not meta.get("held_out"):
+                raise InputError(f"{path}: holds no held-out documents; tokenise with tokenize.held_out above 0")
+            path, meta = path / HELD_OUT, meta | {"shards": meta["held_out"]}
         tokens, starts, rewards, first = [], [], [], []
         token_count = segment_count = 0
         for number, shard in enumerate(meta["shards"]):
@@ -93,11 +105,16 @@ class TokenStore:
             np.concatenate([*first, [segment_count]]).astype(np.int64),
         )
 
-    def documents(self, numbers: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Say where documents came from: the part and the row of each in the annotated corpus."""
+    def names(self, numbers: np.ndarray) -> Iterator[str]:
+        """Name documents: by their ids, or by part and row where the annotated corpus is gone."""
         places = np.concatenate([np.load(path) for path in sorted(self.path.glob("documents-*.npy"))])
+        annotated = self.path / self.meta["annotated"]
         for place in places[numbers]:
-            yield int(place["part"]), int(place["row"])
+            part, row = int(place["part"]), int(place["row"])
+            try:
+                yield next(itertools.islice(read_annotated(parts(annotated)[part]), row, None)).id
+            except (OSError, InputError, IndexError, StopIteration):
+                yield f"part {part} row {row}"
 
     def view(self, objective: Objective, context: int, seed: int, epoch: int = 0, control_ids: Sequence[int] = ()) -> "View":
         """Look at the corpus as an objective does, one epoch of it: documents it keeps, in an order drawn from the seed.
@@ -116,9 +133,9 @@ class TokenStore:
         assert len(control_ids) == len(objective.control_tokens)
         order_seed, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
         order = np.random.default_rng(order_seed).permutation(len(self.first) - 1)
-        kept = order[objective.keep_each(self.rewards, self.first[:-1])[order]]
+        places = np.flatnonzero(objective.keep_each(self.rewards, self.first[:-1])[order])
         controls = objective.controls(self.rewards, np.random.default_rng(drop_seed))
-        return View(self, kept, controls, context, control_ids)
+        return View(self, order[places], places, controls, context, control_ids)
 
 
 class View:
@@ -130,15 +147,22 @@ class View:
     Args:
         store: what is viewed.
         kept: (K,) numbers of documents in training order.
+        places: (K,) their places in the order of all documents, which is the same under every objective.
         controls: (S,) index into `control_ids` for each segment of the store, -1 for none.
         context: T.
         control_ids: token ids of the control tokens.
     """
 
     def __init__(
-        self, store: TokenStore, kept: np.ndarray, controls: np.ndarray, context: int, control_ids: Sequence[int]
+        self,
+        store: TokenStore,
+        kept: np.ndarray,
+        places: np.ndarray,
+        controls: np.ndarray,
+        context: int,
+        control_ids: Sequence[int],
     ) -> None:
-        self._store, self._context, self._kept = store, context, kept
+        self.store, self._context, self._kept, self._places = store, context, kept, places
         counts = np.diff(store.first)[kept]
         ends = np.cumsum(counts)
         total = int(ends[-1]) if len(ends) else 0
@@ -148,7 +172,7 @@ class View:
         opens = np.zeros(total, np.int8)
         opens[(ends - counts)[counts > 0]] = 1
         self._control = controls[segments]
-        self._opens = opens.view(bool)
+        self._opens = opens.view(bool)  # a document has a segment: the store leaves empty ones out
         self._prefix = opens + (self._control >= 0)  # tokens in front of the segment's own
         self._ends = np.cumsum(lengths + self._prefix)
         self._begins = self._ends - lengths - self._prefix
@@ -181,7 +205,7 @@ class View:
         rewards = np.repeat(self._rewards[part], spans)
         # Write what stands in front of segments over what was gathered there.
         begins = self._begins[part] - begin
-        self._write(tokens, begins[self._opens[part]], self._store.meta["document_start"])
+        self._write(tokens, begins[self._opens[part]], self.store.meta["document_start"])
         self._write(rewards, begins[self._opens[part]], np.nan)
         controlled = self._control[part] >= 0
         at = (begins + self._opens[part])[controlled]
@@ -196,6 +220,21 @@ class View:
         first, last = np.searchsorted(self._document_ends, [low, high - 1], "right")
         return self._kept[first : last + 1]
 
+    def place(self, block: int) -> int:
+        """Give the place, in the order of all documents, from which on nothing is read before a block.
+
+        A document that is begun before the block counts as read.
+        """
+        following = int(np.searchsorted(self._begins[self._opens], block * self._context, "left"))
+        return int(self._places[following]) if following < len(self._places) else len(self.store.first) - 1
+
+    def block_at(self, place: int) -> int:
+        """Give the first block that begins at or behind the documents from a place on; the number of blocks if none does."""
+        following = int(np.searchsorted(self._places, place, "left"))
+        if following == len(self._places):
+            return self.blocks
+        return min(self.blocks, -(-int(self._begins[self._opens][following]) // self._context))
+
     def summary(self) -> dict[str, float]:
         """Count what the objective sees: documents, tokens, and shares of the segments' tokens."""
         weights = self._ends - self._begins - self._prefix
@@ -209,7 +248,7 @@ class View:
         }
 
     def _gather(self, places: np.ndarray) -> np.ndarray:
-        shards = self._store.tokens
+        shards = self.store.tokens
         if len(shards) == 1:
             return shards[0].take(places, mode="clip").astype(np.int64)
         bounds = np.cumsum([0, *(len(shard) for shard in shards)])

@@ -1,6 +1,7 @@
 """The tokenize stage: an annotated corpus to a token store, segment by segment, once for all objectives."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from phf import __version__, config, outputs
 from phf.documents import Document, is_held_out, parts, read_annotated
 from phf.errors import InputError
 from phf.progress import Listener, Progress, silent
-from phf.shards import DOCUMENT, SEGMENT, write_shard
+from phf.shards import DOCUMENT, HELD_OUT, SEGMENT, write_shard
 from phf.tokenizer import document_start, encode, load_tokenizer, train_tokenizer
 
 _SHARD_TOKENS = 64 * 2**20
@@ -36,7 +37,7 @@ class Summary:
 
 
 def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Listener = silent) -> Summary:
-    """Tokenise the training documents of an annotated corpus into a token store.
+    """Tokenise an annotated corpus into a token store; the documents set apart go into a store of their own inside it.
 
     Written shard by shard; called again it goes on with the next shard, and leaves a finished store alone.
 
@@ -59,7 +60,15 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Lis
     else:
         out.mkdir(parents=True, exist_ok=True)
         outputs.sweep(out)
-        meta = {"made_from": wanted, "finished": False, "segmenter": _segmenter(annotated), "shards": [], "next_part": 0}
+        meta = {
+            "made_from": wanted,
+            "finished": False,
+            "segmenter": _segmenter(annotated),
+            "annotated": os.path.relpath(annotated, out),
+            "shards": [],
+            "held_out": [],
+            "next_part": 0,
+        }
     tokenizer = load_tokenizer(_tokenizer(annotated, out, options, progress))
     start = document_start(tokenizer)
     dtype = np.uint16 if len(tokenizer) + 2 <= 2**16 else np.uint32  # two more ids for control tokens
@@ -111,28 +120,25 @@ def _write_shards(
 ) -> None:
     """Tokenise part after part; write a shard when it is full, and note in meta.json which part comes next."""
     paths = parts(annotated)
-    shard = _Shard(dtype)
     counts = meta["counts"]
+    training, held_out = _Shard(dtype), _Shard(dtype)
     for number in range(meta["next_part"], len(paths)):
-        documents = []
+        documents: dict[bool, list[tuple[int, Document]]] = {False: [], True: []}
         for row, document in enumerate(read_annotated(paths[number], options.column)):
-            if is_held_out(document.id, options.held_out):
-                counts["held_out"] += 1
-            else:
-                documents.append((row, document))
-        for batch in _by_segments(documents):
-            counts["empty"] += shard.add(tokenizer, number, batch)
-        progress(Progress("tokenize", number + 1, len(paths), "parts", {"tokens": counts["tokens"] + shard.tokens}))
-        if shard.tokens and (shard.tokens >= _SHARD_TOKENS or number == len(paths) - 1):
-            tokens, segments, rows = shard.arrays()
-            write_shard(out, len(meta["shards"]), tokens, segments, rows)
-            sizes = {"tokens": len(tokens), "segments": len(segments), "documents": len(rows)}
-            meta["shards"].append(sizes)
-            for name, size in sizes.items():
+            documents[is_held_out(document.id, options.held_out)].append((row, document))
+        counts["held_out"] += len(documents[True])
+        for batch in _by_segments(documents[False]):
+            counts["empty"] += training.add(tokenizer, number, batch)
+        for batch in _by_segments(documents[True]):
+            held_out.add(tokenizer, number, batch)
+        progress(Progress("tokenize", number + 1, len(paths), "parts", {"tokens": counts["tokens"] + training.tokens}))
+        if training.tokens >= _SHARD_TOKENS or number == len(paths) - 1:
+            for name, size in training.write(out, meta["shards"]).items():
                 counts[name] += size
+            held_out.write(out / HELD_OUT, meta["held_out"])
             meta["next_part"] = number + 1
             outputs.write_json(out / "meta.json", meta)
-            shard = _Shard(dtype)
+            training, held_out = _Shard(dtype), _Shard(dtype)
 
 
 class _Shard:
@@ -175,9 +181,18 @@ class _Shard:
         self.tokens += int(lengths.sum())
         return empty
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Give tokens, segments and documents as `write_shard` takes them."""
-        return np.concatenate(self._flat), np.concatenate(self._segment_parts), np.array(self._rows, DOCUMENT)
+    def write(self, folder: Path, shards: list[dict[str, int]]) -> dict[str, int]:
+        """Write what there is as the next shard of a folder, and note its counts in the list of shards.
+
+        Returns:
+            The counts of tokens, segments and documents; none if there is nothing to write.
+        """
+        if not self.tokens:
+            return {}
+        tokens, segments = np.concatenate(self._flat), np.concatenate(self._segment_parts)
+        write_shard(folder, len(shards), tokens, segments, np.array(self._rows, DOCUMENT))
+        shards.append({"tokens": len(tokens), "segments": len(segments), "documents": len(self._rows)})
+        return shards[-1]
 
 
 def _by_segments(documents: list[tuple[int, Document]]) -> Iterator[list[tuple[int, Document]]]:

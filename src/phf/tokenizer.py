@@ -27,6 +27,30 @@ def load_tokenizer(path: str | Path) -> Any:
     return tokenizer
 
 
+def matching_tokenizer(checkpoint: str, tokenizer: Any) -> Any:
+    """Give a checkpoint's own tokenizer, which may know control tokens, if it reads texts as the corpus's does.
+
+    Args:
+        checkpoint: a folder or hub name; one without a tokenizer is taken to have the corpus's.
+        tokenizer: the corpus's.
+
+    Raises:
+        InputError: if a token has another id there.
+    """
+    try:
+        own = load_tokenizer(checkpoint)
+    except InputError:
+        return tokenizer
+    known = own.get_vocab()
+    other = next((token for token, number in tokenizer.get_vocab().items() if known.get(token) != number), None)
+    if other is not None:
+        raise InputError(
+            f"{checkpoint}: its tokenizer is not the one the corpus was tokenised with (the token {other!r} has another id); "
+            f"tokenise the corpus with it: tokenize.tokenizer={checkpoint}"
+        )
+    return own
+
+
 def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Tokenise texts as plain characters: nothing is added, and text that spells a special token does not become one."""
     backend = tokenizer.backend_tokenizer

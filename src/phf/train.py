@@ -6,35 +6,35 @@ import contextlib
 import json
 import logging
 import math
-import signal
-import threading
+import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
-from phf import __version__, config, outputs
-from phf.checkpoints import Position, load_state, save_checkpoint, save_state
+from phf import __version__, config, outputs, processes
+from phf.ancestor import Ancestor, find_ancestor
+from phf.batches import Batch, Batches, Phase, Position
+from phf.budget import Budget
+from phf.checkpoints import load_state, save_checkpoint, save_state
 from phf.errors import InputError, Stopped
 from phf.learner import Learner
+from phf.logbook import Logbook, Spikes, mean_of, operations_per_token, peak
 from phf.models import add_control_tokens, build_model
-from phf.objectives import Objective
+from phf.objectives import MLE, Objective
 from phf.progress import Listener, Progress, silent
-from phf.shards import TokenStore, View
-from phf.tokenizer import load_tokenizer
+from phf.shards import TokenStore
+from phf.tokenizer import load_tokenizer, matching_tokenizer
 
 log = logging.getLogger("phf")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a training run came to."""
+    """What a training run came to; its tokens count those of the run it went on from."""
 
     checkpoint: Path
     step: int
@@ -49,7 +49,7 @@ def train(
     """Train a model under an objective.
 
     Called again it goes on from the last saved state, with the same result, bit for bit on a CPU, as if it had not been stopped.
-    A finished run is left alone.
+    A finished run is left alone. Started by `torchrun` or `accelerate launch`, all processes train one model.
 
     Args:
         tokens: folder of the token store.
@@ -59,51 +59,41 @@ def train(
         options: model, budget, optimiser.
 
     Raises:
-        InputError: for a budget below one batch, a corpus the objective cannot learn from, a folder that holds another run, or a
-            loss that is not finite (named with its step and documents; the last saved state is kept).
+        InputError: for a budget below one batch, a corpus the objective cannot learn from, a folder that holds another run, a
+            state that cannot be written, or a loss that is not finite (named with its step and documents; the last saved state
+            is kept).
         Stopped: after SIGINT or SIGTERM, with the state saved.
     """
     store = TokenStore.open(tokens)
-    step_tokens = options.batch * options.context
-    steps = options.tokens // step_tokens
-    if steps < 1:
-        raise InputError(
-            f"train.tokens is {options.tokens}, less than one batch of {options.batch} x {options.context} = {step_tokens}; "
-            "raise train.tokens, or lower train.batch or train.context"
-        )
+    identity = _identity(store)
+    ancestor = find_ancestor(options, identity) if options.init else None
+    budget = Budget(options, ancestor.tokens if ancestor else 0)
     starts = store.first[:-1]
     resolved = config.build("objectives", objective).resolve(store.rewards, starts)
+    if options.cooldown and not resolved.control_tokens:
+        raise InputError(
+            f"train.cooldown is {options.cooldown}, but {objective.name} has no control tokens to leave out; set it to 0"
+        )
     component = {"name": objective.name, **vars(resolved)}
-    final = out / "checkpoints" / f"step-{steps}"
     # Asked before the folder is claimed: a run that cannot start leaves nothing behind.
     remark = resolved.check(store.rewards, starts)
-    _claim(out, {"name": name, "objective": component, "train": config.plain(options), "tokens": _identity(store)})
+    accelerator = processes.join(options, out)
+    with accelerator.main_process_first():
+        _claim(out, options, {"name": name, "objective": component, "train": config.plain(options), "tokens": identity})
+        if accelerator.is_main_process:
+            outputs.sweep(out)
+            outputs.sweep(out / "checkpoints")
+    final = out / "checkpoints" / f"step-{budget.steps}"
     if final.exists():
-        return Summary(final, steps, steps * step_tokens, already_done=True)
-    if remark:
+        return Summary(final, budget.steps, budget.tokens(budget.steps), already_done=True)
+    if remark and accelerator.is_main_process:
         log.warning("%s: %s", name, remark)
-    trainer = _Trainer(out, name, resolved, component, options, store, progress)
+    main_from, main_to = budget.main
+    phases = [Phase(main_from, MLE()), Phase(main_to, resolved), Phase(budget.steps, MLE())]
+    trainer = _Trainer(out, name, component, resolved, phases, budget, store, accelerator, progress, ancestor)
     resumed_at = trainer.position.step
     trainer.run()
-    return Summary(final, steps, steps * step_tokens, resumed_at)
-
-
-def learning_rate(step: int, steps: int, options: config.Train) -> float:
-    """Give the learning rate of a step, counted from 0: a linear rise over the warm-up, then the schedule.
-
-    linear and cosine fall to 0 at the end; wsd stays and falls linearly over the last fifth; constant stays.
-    """
-    warmup = round(options.warmup * steps)
-    if step < warmup:
-        return options.lr * (step + 1) / warmup
-    gone = (step - warmup) / max(1, steps - warmup)
-    shape = {
-        "linear": 1 - gone,
-        "cosine": 0.5 * (1 + math.cos(math.pi * gone)),
-        "wsd": min(1.0, (1 - gone) / 0.2),
-        "constant": 1.0,
-    }
-    return options.lr * shape[options.schedule]
+    return Summary(final, budget.steps, budget.tokens(budget.steps), resumed_at)
 
 
 class _Trainer:
@@ -113,47 +103,30 @@ class _Trainer:
         self,
         out: Path,
         name: str,
-        objective: Objective,
         component: dict[str, Any],
-        options: config.Train,
+        objective: Objective,
+        phases: list[Phase],
+        budget: Budget,
         store: TokenStore,
+        accelerator: Accelerator,
         progress: Listener,
+        ancestor: Ancestor | None,
     ) -> None:
-        self.out, self.name, self.objective, self.options, self.store = out, name, objective, options, store
-        self.progress = progress
-        self.step_tokens = options.batch * options.context
-        self.steps = options.tokens // self.step_tokens
-        self.checkpoints = {round(self.steps * (i + 1) / options.checkpoints) for i in range(options.checkpoints)}
-        self.saves = {step for step in range(1, self.steps + 1) if self._crosses(options.save_every, step)} | self.checkpoints
-        self.about = {
-            "run": name,
-            "objective": component,
-            "control_tokens": list(objective.control_tokens),
-            "segmenter": store.meta["segmenter"],
-            "phf": __version__,
-        }
-        AcceleratorState._reset_state()  # accelerate holds one precision a process; each run chooses its own
-        self.accelerator = Accelerator(
-            mixed_precision="bf16" if _bf16(options.precision) else "no",
-            cpu=not torch.cuda.is_available(),
-            log_with=list(options.trackers) or None,
-            project_dir=str(out),
-        )
-        if options.batch % self.accelerator.num_processes:
-            raise InputError(f"train.batch is {options.batch}; expected a multiple of {self.accelerator.num_processes} processes")
-        self.tokenizer = load_tokenizer(store.path / "tokenizer")
-        start, vocab_size = store.meta["document_start"], store.meta["vocab_size"]
-        model = build_model(options.model, vocab_size, options.context, start, options.seed)
-        self.control_ids = add_control_tokens(model, self.tokenizer, objective.control_tokens, options.seed)
-        self.learner = Learner(model, objective)
-        if options.compile:
-            self.learner.backbone = torch.compile(self.learner.backbone)
-        torch.manual_seed(options.seed)  # dropout, where a model has any
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.learner, self._optimizer())
-        self.position = load_state(out, self.learner, self.optimizer)
+        self.out, self.name, self.component, self.objective = out, name, component, objective
+        self.budget, self.options, self.store, self.accelerator = budget, budget.options, store, accelerator
+        self.main = accelerator.is_main_process
+        self.progress = progress if self.main else silent
+        self.checkpoints, self.saves, self.looks = budget.checkpoints(), budget.saves(), budget.looks()
+        self.learner = self._learner(ancestor)
+        self.batches = Batches(store, phases, self.options.batch, self.options.context, self.options.seed, self.control_ids)
+        self.held_out = self._held_out()
+        self.operations = operations_per_token(self.learner.model, self.options.context)
+        torch.manual_seed(self.options.seed + accelerator.process_index)  # dropout, where a model has any
+        self.wrapped, self.optimizer = processes.spread_out(self.learner, self._optimizer, accelerator, self.options.shard)
+        found = load_state(out, self.learner, self.optimizer.optimizer, accelerator.process_index)
+        self.position = found or (ancestor.position(self.batches) if ancestor else Position())
         if self.position.step in self.checkpoints:  # a process killed between state and checkpoint
             self._checkpoint()
-        self.signal: int | None = None
 
     def run(self) -> None:
         """Train to the end of the budget.
@@ -161,121 +134,167 @@ class _Trainer:
         Raises:
             Stopped: after a signal.
         """
-        main = self.accelerator.is_main_process
-        metrics = _Metrics(self.out / "metrics.jsonl", self.position.step) if main else None
+        logbook = Logbook(self.out / "metrics.jsonl", self.position.step) if self.main else None
         if self.options.trackers:
             self.accelerator.init_trackers(self.name)
         self.wrapped.train()
-        since: list[dict[str, float]] = []
+        spikes, since = Spikes(), []
         clock = time.perf_counter()
-        with self._signals():
-            for tokens, rewards, documents in self._batches():
-                since.append(self._step(tokens, rewards, documents))
+        with processes.Signals(self.accelerator) as signals:
+            for batch in self.batches.after(self.position):
+                facts = self._step(batch)
                 step = self.position.step
-                last = step == self.steps
-                if step % self.options.log_every == 0 or last or step == 1:
+                if spike := self.main and spikes.see(facts["loss"]):
+                    log.warning("%s: the loss of step %d is %s; it read %s", self.name, step, spike, batch.documents())
+                since.append(facts)
+                last = step == self.budget.steps
+                if step % self.options.log_every == 0 or last or step == 1 or step in self.looks:
                     seconds = time.perf_counter() - clock
-                    line = self._line(since, seconds)
-                    if metrics:
-                        metrics.write(line, seconds)
+                    line = self._line(since, seconds) | (self._look() if step in self.looks else {})
+                    if logbook:
+                        logbook.write(line, seconds)
                     self.accelerator.log({key: value for key, value in line.items() if key != "step"}, step=step)
-                    facts = {"loss": line["loss"], "tokens/s": line["tokens_per_second"]}
-                    total = self.steps * self.step_tokens
-                    self.progress(Progress(f"train {self.name}", step * self.step_tokens, total, "tokens", facts))
+                    shown = {"loss": line["loss"], "tokens/s": line["tokens_per_second"]}
+                    shown |= {"MFU": f"{line['mfu']:.0%}"} if "mfu" in line else {}
+                    whole = self.budget.tokens(self.budget.steps)
+                    self.progress(Progress(f"train {self.name}", self.budget.tokens(step), whole, "tokens", shown))
                     since, clock = [], time.perf_counter()
-                stop = self._stop_asked()
+                stop = signals.asked()
                 if stop or step in self.saves:
                     self._save()
                 if last:
                     break
                 if stop:
-                    raise Stopped(stop, f"train {self.name}: stopped at step {step} of {self.steps}, and saved")
+                    raise Stopped(stop, f"train {self.name}: stopped at step {step} of {self.budget.steps}, and saved")
         self.accelerator.end_training()
 
-    def _step(self, tokens: np.ndarray, rewards: np.ndarray, documents: "_Documents") -> dict[str, float]:
-        """Take one optimiser step on (B, T + 1) tokens and rewards; give what it measured."""
-        device = self.accelerator.device
-        step = self.position.step
+    def _step(self, batch: Batch) -> dict[str, float]:
+        """Take one optimiser step; give what it measured, means over the whole batch."""
+        accelerator, step = self.accelerator, self.position.step
+        self.learner.objective = batch.objective
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.steps, self.options)
+            group["lr"] = self.budget.learning_rate(step)
+        mine = slice(accelerator.process_index, None, accelerator.num_processes)
+        tokens, rewards = (torch.from_numpy(rows[mine]).to(accelerator.device) for rows in (batch.tokens, batch.rewards))
         totals: dict[str, torch.Tensor] = {}
         size = self.options.micro_batch or len(tokens)
         pieces = range(0, len(tokens), size)
         for piece in pieces:
             rows = slice(piece, piece + size)
             share = len(tokens[rows]) / len(tokens)
-            waiting = self.accelerator.no_sync(self.wrapped) if piece != pieces[-1] else contextlib.nullcontext()
+            waiting = accelerator.no_sync(self.wrapped) if piece != pieces[-1] else contextlib.nullcontext()
             with waiting:
-                loss, facts = self.wrapped(torch.from_numpy(tokens[rows]).to(device), torch.from_numpy(rewards[rows]).to(device))
-                self.accelerator.backward(loss * share)
+                with accelerator.autocast():
+                    loss, facts = self.wrapped(tokens[rows], rewards[rows])
+                accelerator.backward(loss * share)
             for key, value in {"loss": loss.detach(), **facts}.items():
                 totals[key] = totals.get(key, 0.0) + value.float() * share
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.options.clip)
-        means = self.accelerator.reduce(totals, reduction="mean") | {"grad_norm": norm}
-        numbers = {key: float(value) for key, value in means.items()}
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), self.options.clip)
+        totals["grad_norm"] = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        numbers = {key: float(value) for key, value in accelerator.reduce(totals, reduction="mean").items()}
         if not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["grad_norm"])):
             raise InputError(
                 f"{self.out}: at step {step + 1} the loss is {numbers['loss']} and its gradient's norm {numbers['grad_norm']}, "
-                f"on {documents}. The last saved state is kept. Lower train.lr or train.clip, or look at these documents"
+                f"on documents {batch.documents()}. The last saved state is kept. Lower train.lr or train.clip, or look at them"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.position = Position(step + 1, *documents.next)
+        self.position = batch.after
         return numbers
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, "_Documents"]]:
-        """Give this process's rows of each batch, from where training is, epoch after epoch."""
-        epoch, block = self.position.epoch, self.position.block
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        view = self._view(epoch)
-        while True:
-            read, spans, missing = [], [], self.options.batch
-            while missing:
-                if block == len(view):
-                    epoch, block = epoch + 1, 0
-                    view = self._view(epoch)
-                stop = min(len(view), block + missing)
-                read.append(view.read(block, stop))
-                spans.append((view, block, stop))
-                missing -= stop - block
-                block = stop
-            tokens, rewards = (np.concatenate(arrays)[rank::world] for arrays in zip(*read, strict=True))
-            yield tokens, rewards, _Documents(self.store, spans, (epoch, block))
-
-    def _view(self, epoch: int) -> View:
-        view = self.store.view(self.objective, self.options.context, self.options.seed, epoch, self.control_ids)
-        if not len(view):
-            raise InputError(
-                f"{self.store.path}: under {self.name} an epoch has {view.tokens} tokens, less than one block of "
-                f"{self.options.context} + 1; lower train.context or annotate more documents"
-            )
-        return view
+    @torch.no_grad()
+    def _look(self) -> dict[str, float]:
+        """Give the mean negative log-probability of held-out tokens, with control tokens where the run's objective has them."""
+        assert self.held_out is not None
+        accelerator, batches = self.accelerator, self.held_out
+        view = batches.view(batches.phases[0].objective, 0)
+        blocks = min(len(view), max(1, self.options.held_out_tokens // self.options.context))
+        world = accelerator.num_processes
+        blocks = max(world, blocks - blocks % world)
+        size = world * (self.options.micro_batch or self.options.batch // world)
+        total = torch.zeros((), device=accelerator.device)
+        self.wrapped.eval()
+        for start in range(0, blocks, size):
+            rows = view.read(start, min(blocks, start + size))
+            tokens, rewards = (torch.from_numpy(row[accelerator.process_index :: world]).to(accelerator.device) for row in rows)
+            with accelerator.autocast():
+                total += self.wrapped(tokens, rewards).facts["nll"].float() * len(tokens)
+        self.wrapped.train()
+        return {"held_out_nll": float(accelerator.reduce(total, reduction="sum")) / blocks}
 
     def _line(self, since: list[dict[str, float]], seconds: float) -> dict[str, Any]:
         """Give one line of metrics: means over the steps since the last one."""
         step = self.position.step
-        return {
-            "step": step,
-            "tokens": step * self.step_tokens,
-            "lr": learning_rate(step - 1, self.steps, self.options),
-            **{key: sum(numbers.get(key, math.nan) for numbers in since) / len(since) for key in since[-1]},
-            "tokens_per_second": len(since) * self.step_tokens / seconds,
-        }
+        speed = len(since) * self.budget.step_tokens / seconds
+        line = {"step": step, "tokens": self.budget.tokens(step), "lr": self.budget.learning_rate(step - 1), **mean_of(since)}
+        line["tokens_per_second"] = speed
+        if self.accelerator.device.type == "cuda" and self.accelerator.mixed_precision == "bf16":
+            one = peak(torch.cuda.get_device_name(self.accelerator.device))
+            line |= {"mfu": speed * self.operations / (one * self.accelerator.num_processes)} if one else {}
+        return line
 
     def _save(self) -> None:
         """Save the state first, then the checkpoint: whatever of the two a killed process left, it can go on."""
-        if self.accelerator.is_main_process:
-            save_state(self.out, self.learner, self.optimizer, self.position)
-            if self.position.step in self.checkpoints:
-                self._checkpoint()
+        save_state(self.out, self.learner, self.optimizer.optimizer, self.position, self.main)
+        if self.position.step in self.checkpoints:
+            self._checkpoint()
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
         step = self.position.step
         path = self.out / "checkpoints" / f"step-{step}"
-        if not path.exists() and self.accelerator.is_main_process:
-            about = {**self.about, "step": step, "tokens": step * self.step_tokens}
-            save_checkpoint(path, self.learner, self.tokenizer, about)
+        if path.exists():
+            return
+        last = self.batches.phase(step - 1).objective
+        about = {
+            "run": self.name,
+            "step": step,
+            "tokens": self.budget.tokens(step),
+            "objective": self.component,
+            "control_tokens": list(self.objective.control_tokens),
+            "segmenter": self.store.meta["segmenter"],
+            # What was to be read next, for a run that goes on from here.
+            "data": {
+                "objective": self.component if last is self.objective else {"name": "mle"},
+                "epoch": self.position.epoch,
+                "block": self.position.block,
+            },
+            "phf": __version__,
+        }
+        save_checkpoint(path, self.learner, self.tokenizer, about, self.main)
+
+    def _learner(self, ancestor: Ancestor | None) -> Learner:
+        """Make the model, with its control tokens, under the objective."""
+        options, meta = self.options, self.store.meta
+        spec = f"from:{ancestor.checkpoint}" if ancestor else options.model
+        model = build_model(spec, meta["vocab_size"], options.context, meta["document_start"], options.seed, options.attention)
+        self.tokenizer = load_tokenizer(self.store.path / "tokenizer")
+        if isinstance(spec, str) and spec.startswith("from:"):
+            self.tokenizer = matching_tokenizer(spec.removeprefix("from:"), self.tokenizer)
+        self.control_ids = add_control_tokens(model, self.tokenizer, self.objective.control_tokens, options.seed)
+        if options.activation_checkpointing:
+            try:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            except ValueError as error:
+                raise InputError(f"train.activation_checkpointing: {error}; set it to false") from None
+        learner = Learner(model, self.objective)
+        if options.compile:
+            learner.backbone.compile()
+        return learner
+
+    def _held_out(self) -> Batches | None:
+        """Open the held-out documents, all of them whatever the objective, if the recipe wants a look at them."""
+        if not self.looks:
+            return None
+        objective = self.objective if self.objective.control_tokens else MLE()
+        store = TokenStore.open(self.store.path, held_out=True)
+        batches = Batches(store, [Phase(1, objective)], 1, self.options.context, self.options.seed, self.control_ids)
+        blocks, processes = len(batches.view(objective, 0)), self.accelerator.num_processes
+        if blocks < processes:
+            raise InputError(
+                f"{store.path}: {blocks} blocks of held-out tokens for {processes} processes; raise tokenize.held_out"
+            )
+        return batches
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW; only matrices decay, as usual."""
@@ -288,94 +307,17 @@ class _Trainer:
         ]
         return torch.optim.AdamW(groups, lr=self.options.lr, betas=self.options.betas, fused=True)
 
-    def _crosses(self, every: int | None, step: int) -> bool:
-        """Tell whether a multiple of so many tokens is reached in a step."""
-        return every is not None and step * self.step_tokens // every > (step - 1) * self.step_tokens // every
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM ask for a stop after the step; a second one works as usual."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        usual: dict[int, Any] = {}
-
-        def ask(number: int, _: Any) -> None:
-            self.signal = number
-            signal.signal(number, usual[number])
-
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                usual[number] = signal.signal(number, ask)
-        try:
-            yield
-        finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)
-
-    def _stop_asked(self) -> int:
-        """Give the signal that any process got, 0 for none: all stop at the same step."""
-        asked = self.signal or 0
-        if self.accelerator.num_processes > 1:
-            asked = int(self.accelerator.gather(torch.tensor([asked], device=self.accelerator.device)).max())
-        return asked
-
-
-@dataclass(frozen=True)
-class _Documents:
-    """The documents of a batch, named when somebody asks; and where the next batch begins."""
-
-    store: TokenStore
-    spans: list[tuple[View, int, int]]
-    next: tuple[int, int]
-
-    def __str__(self) -> str:
-        numbers = np.concatenate([view.documents(start, stop) for view, start, stop in self.spans])
-        shown = ", ".join(f"part {part} row {row}" for part, row in self.store.documents(numbers[:5]))
-        more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-        return f"the documents at {shown}{more} of the annotated corpus"
-
-
-class _Metrics:
-    """metrics.jsonl, cut back to the step that training goes on from."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                if json.loads(line)["step"] > step:
-                    break
-            except json.JSONDecodeError:  # the torn end of a killed process
-                break
-            kept.append(line)
-        self._seconds: float = json.loads(kept[-1])["seconds"] if kept else 0.0
-        with outputs.whole_file(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._path = path
-
-    def write(self, line: dict[str, Any], seconds: float) -> None:
-        """Append a line, with the seconds spent in training so far."""
-        self._seconds += seconds
-        finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite | {"seconds": round(self._seconds, 3)}) + "\n")
-
-
-def _bf16(precision: str) -> bool:
-    """Tell whether to multiply in bf16: when asked to, or left the choice on a device that does it natively."""
-    if precision == "auto":
-        return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return precision == "bf16"
-
 
 def _identity(store: TokenStore) -> dict[str, Any]:
     """Say which corpus and tokens a run is of."""
     return {**store.meta["made_from"], **store.meta["counts"]}
 
 
-def _claim(out: Path, wanted: dict[str, Any]) -> None:
+def _claim(out: Path, options: config.Train, wanted: dict[str, Any]) -> None:
     """Write the run's config.yaml, or check that the folder is this very run's."""
     path = out / "config.yaml"
+    if options.init:  # named from here, so that both may move together
+        wanted["train"]["init"]["run"] = os.path.relpath(options.init.run, out)
     wanted = json.loads(json.dumps(wanted))
     if path.exists():
         outputs.check_unchanged(out, config.read_yaml(path), wanted)
