@@ -2,6 +2,8 @@
 
     python benchmarks/run.py [NAME ...]
 
+NAME/PART runs one part of a benchmark, such as annotate/pii.
+
 A benchmark is a script here that prints, given --json, one JSON object a line: {"benchmark", "measure", "value", "unit",
 "against", "reach"}. Ratios are taken within one run, since the machine's speed is not ours to hold still.
 """
@@ -20,12 +22,14 @@ RESULTS = HERE.parent / "results" / "benchmarks.jsonl"
 
 def main(names: list[str]) -> None:
     known = sorted(path.stem for path in HERE.glob("*.py") if path.name != "run.py")
-    unknown = set(names) - set(known)
+    unknown = {name.partition("/")[0] for name in names} - set(known)
     if unknown:
         sys.exit(f"no benchmark called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     failed = []
     for name in names or known:
-        command = [sys.executable, str(HERE / f"{name}.py"), "--json"]
+        script, _, part = name.partition("/")
+        arguments = [part] if part else []
+        command = [sys.executable, str(HERE / f"{script}.py"), "--json", *arguments]
         print(f"== {name}", flush=True)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
@@ -37,7 +41,7 @@ def main(names: list[str]) -> None:
                     continue
                 row = json.loads(line)
                 print(f"   {row['measure']}: {row['value']:.4g} {row['unit']} (reach {row.get('reach', '-')})", flush=True)
-                where = dataclasses.asdict(stamp()) | {"command": f"python benchmarks/{name}.py"}
+                where = dataclasses.asdict(stamp()) | {"command": " ".join(["python", f"benchmarks/{script}.py", *arguments])}
                 file.write(json.dumps(row | {"stamp": where}, ensure_ascii=False) + "\n")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -59,15 +59,15 @@ class Pep8Ruff:
         """Give each violation, from where ruff points to the end of the word (or white space) there, by position."""
         starts = _line_starts(text)
         found = []
-        for each in self._violations([text])[0] or []:
-            line_start = starts[min(each.row, len(starts)) - 1]
-            line_end = next((start for start in starts[each.row : each.row + 1]), len(text))
+        for row, column, code in self._violations([text])[0] or []:
+            line_start = starts[min(row, len(starts)) - 1]
+            line_end = next((start for start in starts[row : row + 1]), len(text))
             # ruff does not count the byte order mark as a column
-            start = line_start + each.column - 1 + (line_start == 0 and text.startswith("\ufeff"))
+            start = line_start + column - 1 + (line_start == 0 and text.startswith("\ufeff"))
             start = min(start, line_end - 1)
             run = re.compile(r"\s+|\S+").match(text, start, line_end)
             assert run
-            found.append(Finding(start, run.end(), each.code))
+            found.append(Finding(start, run.end(), code))
         return sorted(found, key=lambda finding: (finding.start, finding.end, finding.kind))
 
     def _violations(self, texts: Sequence[str]) -> list[list[Violation] | None]:
@@ -82,7 +82,7 @@ class Pep8Ruff:
                 except UnicodeEncodeError:  # a lone surrogate
                     found[place] = None
             for place, rows in check(sources, self.max_line_length).items():
-                found[place] = None if rows is None else [each for each in rows if not each.code.startswith(ignored)]
+                found[place] = None if rows is None else [each for each in rows if not each[2].startswith(ignored)]
         return found
 
 
@@ -93,7 +93,7 @@ def _rewards(segments: Sequence[str], text: str, rows: list[Violation] | None) -
     counts = np.zeros(len(segments))
     if rows:
         starts = np.array(_line_starts(text))
-        places = starts[np.minimum([each.row for each in rows], len(starts)) - 1]
+        places = starts[np.minimum([row for row, _, _ in rows], len(starts)) - 1]
         counts += np.bincount(np.searchsorted(np.cumsum(lengths), places, side="right"), minlength=len(segments))
     rewards: np.ndarray = (0.0 - counts / np.maximum(lengths, 1)).astype(np.float32)
     return rewards

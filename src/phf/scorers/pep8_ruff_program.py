@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from phf.errors import InputError, MissingExtra, require
 
@@ -33,12 +32,8 @@ _ROW = re.compile(rb"^(\d+)\.py:(\d+):(\d+): ([\w-]+)", re.MULTILINE)
 log = logging.getLogger("phf")
 
 
-class Violation(NamedTuple):
-    """Where it starts, from 1, and its code."""
-
-    row: int
-    column: int
-    code: str
+Violation = tuple[int, int, str]
+"""Row and column where it starts, from 1, and its code."""
 
 
 def check(sources: Mapping[int, bytes], max_line_length: int) -> dict[int, list[Violation] | None]:
@@ -155,9 +150,9 @@ def _sorted(rows: Iterable[Row], sources: Mapping[int, bytes]) -> dict[int, list
             code = codes[said] = _code(said.decode())
         if code == _SYNTAX_ERROR:
             if place not in broken:
-                broken[place] = Violation(int(row), int(column), code)
+                broken[place] = (int(row), int(column), code)
         else:
-            found[place].append(Violation(LAST_ROW if code == "W391" else int(row), int(column), code))
+            found[place].append((LAST_ROW if code == "W391" else int(row), int(column), code))
     for place, error in broken.items():
         found[place].append(error)
     return {int(place): violations for place, violations in found.items()}

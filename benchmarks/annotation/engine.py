@@ -1,11 +1,7 @@
-"""What the annotation engine gives: two workers against one, memory at ten times the corpus, sentences against plain spaCy.
-
-python benchmarks/annotate_engine.py [--json] [workers] [memory] [sentences]
-"""
+"""What the annotation engine gives: two workers against one, memory at ten times the corpus, sentences against plain spaCy."""
 
 import gzip
 import json
-import sys
 import tempfile
 import threading
 import time
@@ -13,19 +9,16 @@ from pathlib import Path
 
 import spacy
 
+from annotation import Rows, documentation, interleaved, row
 from phf import config
 from phf.annotate import annotate
-from phf.corpora import PythonDocs, PythonSource
+from phf.corpora import PythonSource
 from phf.segmenters import Sentences
 
 REPEATS = 2
 WORKERS_CHARACTERS = 8_000_000
 MEMORY_CHARACTERS = 3_000_000
 SENTENCES_CHARACTERS = 3_000_000
-
-
-def documentation(characters):
-    return [text for _, text in PythonDocs(limit_characters=characters).texts()]
 
 
 def written(texts, path):
@@ -42,8 +35,13 @@ def rate(moments, out, first):
     return (after - before) / (end - start)
 
 
-def workers(folder):
+def workers(data: Path) -> Rows:
     """Documents a second of two workers against one, on Python source scored by pycodestyle."""
+    with tempfile.TemporaryDirectory() as name:
+        yield from of_workers(Path(name))
+
+
+def of_workers(folder):
     source = [text for _, text in PythonSource(limit_characters=WORKERS_CHARACTERS, max_characters=20_000).texts()]
     corpus = written(source, folder / "workers.jsonl.gz")
     best = {1: 0.0, 2: 0.0}
@@ -54,12 +52,17 @@ def workers(folder):
             out = folder / f"workers-{count}-{repeat}"
             annotate(corpus, options, out, lambda at, to=moments: to.append((time.time(), at.done)))
             best[count] = max(best[count], rate(moments, out, count))
-    yield {"measure": "2 workers / 1 worker, pep8", "value": best[2] / best[1], "unit": "x", "against": "1 worker", "reach": 1.8}
-    yield {"measure": "1 worker, pep8", "value": best[1], "unit": "documents/s"}
+    yield row("workers: 2 against 1, pep8", best[2] / best[1], "x", f"1 worker, {len(source):,} files", ">= 1.8")
+    yield row("workers: 1, pep8", best[1], "documents/s")
 
 
-def memory(folder):
+def memory(data: Path) -> Rows:
     """Highest memory of the process and of its workers together, at a corpus and at one ten times as large."""
+    with tempfile.TemporaryDirectory() as name:
+        yield from of_memory(Path(name))
+
+
+def of_memory(folder):
     texts = documentation(MEMORY_CHARACTERS)
     peaks, seconds = {}, {}
     for times in (3, 30):
@@ -71,9 +74,10 @@ def memory(folder):
             moments = []
             annotate(corpus, options, folder / f"memory-{times}", lambda at, to=moments: to.append((time.time(), at.done)))
         peaks[times], seconds[times] = watch.peak, moments[-1][1] / rate(moments, folder / f"memory-{times}", 2)
-    yield {"measure": "memory, 10x corpus / 1x", "value": peaks[30] / peaks[3], "unit": "x", "against": "1x corpus", "reach": 1.1}
-    yield {"measure": "memory, 10x corpus", "value": peaks[30] / 2**20, "unit": "MiB"}
-    yield {"measure": "time, 10x corpus / 1x", "value": seconds[30] / seconds[3], "unit": "x", "against": "1x corpus"}
+    against = f"a corpus of {3 * sum(map(len, texts)):,} characters"
+    yield row("memory: corpus 10 times as large", peaks[30] / peaks[3], "x", against, "<= 1.1")
+    yield row("memory: corpus 10 times as large", peaks[30] / 2**20, "MiB")
+    yield row("memory: time of a corpus 10 times as large", seconds[30] / seconds[3], "x", against)
 
 
 class Watch:
@@ -103,7 +107,7 @@ def resident(pid):
         return 0
 
 
-def sentences(folder):
+def sentences(data: Path) -> Rows:
     """Characters a second of the segmenter against spaCy's own way, nlp.pipe, on the same documents."""
     texts = documentation(SENTENCES_CHARACTERS)
     size = sum(map(len, texts)) / 1e6
@@ -114,23 +118,6 @@ def sentences(folder):
         "ours": lambda: [segmenter.segment(text) for text in texts],
         "spaCy": lambda: [[sentence.text_with_ws for sentence in document.sents] for document in pipeline.pipe(texts)],
     }
-    best = dict.fromkeys(ways, 0.0)
-    for _ in range(REPEATS):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            best[name] = max(best[name], size / (time.perf_counter() - start))
-    yield {"measure": "sentences / spaCy", "value": best["ours"] / best["spaCy"], "unit": "x", "against": "spaCy's nlp.pipe"}
-    yield {"measure": "sentences", "value": best["ours"], "unit": "MB/s"}
-
-
-def main(arguments):
-    parts = {part.__name__: part for part in (workers, memory, sentences)}
-    for name in [each for each in arguments if not each.startswith("-")] or parts:
-        with tempfile.TemporaryDirectory() as folder:
-            for row in parts[name](Path(folder)):
-                print(json.dumps({"benchmark": "annotate_engine", **row}), flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    best = interleaved(ways, REPEATS)
+    yield row("sentences", best["spaCy"] / best["ours"], "x", "spaCy's nlp.pipe")
+    yield row("sentences", size / best["ours"], "MB/s")
