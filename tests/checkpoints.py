@@ -83,3 +83,13 @@ def checkpoint(
     notes = {"run": run, "step": step, "tokens": 0, "control_tokens": list(controls), "segmenter": segmenter}
     (path / "phf.json").write_text(json.dumps(notes))
     return folder
+
+
+def legible(made: Any, made_tokenizer: Any) -> None:
+    """Change weights so that a GPT-2 writes ASCII, or ends: what random ones write are bytes that are no characters."""
+    words = made_tokenizer.convert_ids_to_tokens(range(len(made_tokenizer)))
+    # A byte-level tokenizer writes a space as \u0120; other bytes that are no printable ASCII stand above it, too.
+    ascii_only = torch.tensor([word.replace("\u0120", " ").isascii() and not word.startswith("<|a") for word in words])
+    made.transformer.wte.weight[:, 0] = torch.where(ascii_only, 1.0, -1.0)
+    made.transformer.ln_f.weight[0] = 0
+    made.transformer.ln_f.bias[0] = 20

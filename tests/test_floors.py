@@ -18,7 +18,7 @@ FLOORS = {
     2: ["objectives", "head", "scorers", "models", "tokenizer", "shards", "batches", "guidance", "cache"],
     1: [
         "documents", "labels", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
-        "calibration", "budget", "segmenters", "sentences", "installed", "inputs", "__init__",
+        "calibration", "budget", "segmenters", "sentences", "installed", "inputs", "units", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""

@@ -78,7 +78,8 @@ def test_the_error_of_a_ratio_is_near_the_jackknife(pairs):
     a, b = np.array(pairs).T
     found = statistics.ratio(a, b)
     assert found.value == pytest.approx(a.sum() / b.sum())
-    assert statistics.ratio(np.append(a, 5.0), np.append(b, 0.0)) == found  # no bytes, no weight
+    assert statistics.ratio(np.append(a, 0.0), np.append(b, 0.0)) == found  # no bytes, no bits, no document
+    assert statistics.ratio(np.append(a, 5.0), np.append(b, 0.0)).value == pytest.approx((a.sum() + 5) / b.sum())
     assert found.n == len(pairs)
 
 
@@ -92,3 +93,27 @@ def test_the_error_of_a_ratio_is_that_of_repeated_sampling():
     found = [draw() for _ in range(300)]
     assert np.std([one.value for one in found]) == pytest.approx(np.mean([one.stderr for one in found]), rel=0.15)
     assert math.isnan(statistics.ratio(np.zeros(3), np.zeros(3)).value)
+
+
+def test_a_difference_of_ratios_on_the_same_units_is_that_of_repeated_sampling():
+    generator = np.random.default_rng(2)
+
+    def draw():
+        b = generator.gamma(2, 10, size=200)
+        hard = generator.normal(size=200) * 5  # for both
+        one = (2 * b + hard + generator.normal(size=200), b)
+        return one, (1.9 * b + hard + generator.normal(size=200), b)
+
+    pairs = [draw() for _ in range(300)]
+    found = [statistics.ratio_difference(*pair) for pair in pairs]
+    assert np.mean([one.value for one in found]) == pytest.approx(0.1, abs=0.01)
+    assert np.std([one.value for one in found]) == pytest.approx(np.mean([one.stderr for one in found]), rel=0.15)
+    assert found[0].stderr < statistics.ratio(*pairs[0][0]).stderr / 3
+    assert found[0].low < found[0].value < found[0].high
+
+
+def test_a_difference_of_a_ratio_to_itself_is_nothing_and_of_nothing_unknown():
+    parts = (np.array([1.0, 2.0, 0.0]), np.array([3.0, 1.0, 0.0]))
+    same = statistics.ratio_difference(parts, parts)
+    assert (same.value, same.stderr, same.n) == (0, 0, 2)
+    assert math.isnan(statistics.ratio_difference(parts, (np.zeros(3), np.zeros(3))).value)

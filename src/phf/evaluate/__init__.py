@@ -4,12 +4,12 @@ import dataclasses
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from phf import config, lm, outputs
+from phf import config, lm, outputs, units
 from phf.documents import Document, is_held_out, read_annotated
 from phf.errors import InputError
 from phf.plugins import suggestion
@@ -39,6 +39,7 @@ class Setting:
         seed: of all that is drawn.
         read_held_out: reads the held-out documents; see `held_out`.
         progress: told where the measure is.
+        shared: folder for what all runs of a recipe share; one in `out` if not given.
     """
 
     run: str
@@ -50,6 +51,12 @@ class Setting:
     seed: int
     read_held_out: Callable[[], Sequence[Document]]
     progress: Listener = silent
+    shared: Path | None = None
+
+    @property
+    def shared_folder(self) -> Path:
+        """Where a measure keeps what all runs of a recipe share."""
+        return self.shared or self.out / "shared"
 
     @property
     def held_out(self) -> Sequence[Document]:
@@ -60,6 +67,10 @@ class Setting:
         """Name the file with the samples that `measure` keeps, under the same control token as this measure."""
         variant = MISALIGNED if self.name.endswith(MISALIGNED) and not measure.endswith(MISALIGNED) else ""
         return self.out / "samples" / f"{measure}{variant}-step-{self.step}.parquet"
+
+    def keep_units(self, ids: Sequence[str], metrics: Mapping[str, units.Parts]) -> None:
+        """Keep what was found unit by unit, so that runs can be compared on the same units; see `phf.units`."""
+        units.write(units.path(self.out, self.name, self.step), ids, metrics)
 
     def record(self, metric: str, value: float, stderr: float = float("nan"), n: int = 0) -> Record:
         """Make the record of one number."""
@@ -83,7 +94,8 @@ class Evaluation(Protocol):
     One that reads the samples of another measure says which in a field `of`, and is taken after it. One that only models with
     control tokens can be put through says so by a class attribute `needs_control`; a recipe's runs without them are spared it.
     One that is a sweep may have `parts() -> {suffix: fields}`: each part is then taken as a measure of its own, with these
-    fields changed and the suffix behind its name, so that a sweep goes on where it stopped.
+    fields changed and the suffix behind its name, so that a sweep goes on where it stopped. One whose numbers hang on more than
+    its fields and the model, such as a file, names that in a method `reads() -> dict`, and is taken again when it changes.
     """
 
     def measure(self, model: lm.LanguageModel, setting: Setting) -> Iterable[Record]:
@@ -148,6 +160,7 @@ def _evaluate(
     segmenter = config.build("segmenters", config.Component.model_validate(corpus["annotate"]["segmenter"]))
     read_held_out = functools.cache(lambda: _held_out(annotated, held_out))
     weights = lm.fingerprint(model)
+    shared = annotated.parent / "shared"
     load = functools.cache(lambda control: lm.load(model, control))
 
     journal = _Journal(out, run, step)
@@ -160,10 +173,12 @@ def _evaluate(
             "held_out": held_out,
             "corpus": outputs.fingerprint(corpus),
         }
+        evaluation: Any = config.build("evaluations", component)
+        if hasattr(evaluation, "reads"):
+            made_from["reads"] = evaluation.reads()
         found = journal.find(name, made_from)
         if found is None:
-            evaluation: Evaluation = config.build("evaluations", component)
-            setting = Setting(run, step, name, out, scorer, segmenter, options.seed, read_held_out, progress)
+            setting = Setting(run, step, name, out, scorer, segmenter, options.seed, read_held_out, progress, shared)
             found = list(evaluation.measure(load(control), setting))
             journal.add(name, made_from, found)
         kept += found
@@ -177,6 +192,14 @@ def chosen(documents: Iterable[Document], limit: int | None) -> list[Document]:
         return hashlib.blake2b(document.id.encode("utf-8", "surrogatepass"), digest_size=8, person=b"phf-choice").digest()
 
     return sorted(documents, key=rank)[:limit]
+
+
+def placed(model: lm.LanguageModel, placement: str) -> lm.LanguageModel:
+    """Give the model with its control token placed as said; as it is for "auto", and where there is nothing to place."""
+    if placement == "auto" or not hasattr(model, "placed"):
+        return model
+    moved: lm.LanguageModel = model.placed(placement)
+    return moved
 
 
 def _identity(model: str) -> tuple[str, int, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from phf.evaluate import Setting, chosen
 from phf.lm import LanguageModel
 from phf.records import Record
 from phf.statistics import ratio
+from phf.units import Parts
 
 _AT_ONCE = 256
 
@@ -36,7 +37,7 @@ class HeldOut:
         """Measure `bits_per_byte`, `_aligned` and `_misaligned`, n = documents.
 
         A conditional model is measured twice: with its control token placed as said, and, ending in `_start` or `_every`, the
-        other way.
+        other way. Bits and bytes of each document are kept in `units/`.
 
         Raises:
             InputError: if no document is held out.
@@ -53,27 +54,32 @@ class HeldOut:
         if getattr(model, "control", None) is not None and placement is not None:
             other = "start" if placement == "every" else "every"
             ways[f"_{other}"] = other
+        kept: dict[str, Parts] = {}
         for number, (suffix, way) in enumerate(ways.items()):
             nats: list[np.ndarray] = []
             for first in range(0, len(documents), _AT_ONCE):
                 setting.report(number * len(documents) + first, len(ways) * len(documents), "documents")
                 nats += _nats(model, documents[first : first + _AT_ONCE], way)
-            yield from self._records(documents, nats, suffix, setting)
+            for kind, (bits, sizes) in self._by_kind(documents, nats).items():
+                metric = f"bits_per_byte{kind}{suffix}"
+                kept[metric] = (bits, sizes)
+                yield from setting.records(metric, ratio(bits, sizes))
+        setting.keep_units([document.id for document in documents], kept)
 
-    def _records(
-        self, documents: Sequence[Document], nats: Sequence[np.ndarray], suffix: str, setting: Setting
-    ) -> Iterator[Record]:
-        """Add up nats and bytes by kind of segment, and divide."""
+    def _by_kind(self, documents: Sequence[Document], nats: Sequence[np.ndarray]) -> dict[str, Parts]:
+        """Add up the bits and bytes of each document (N,): of all of it, of its aligned segments, of its misaligned ones."""
         bits = [found / np.log(2) for found in nats]
         sizes = [np.array([len(segment.encode()) for segment in document.segments], np.float64) for document in documents]
-        yield from setting.records(f"bits_per_byte{suffix}", _bits_per_byte(bits, sizes, [1] * len(documents)))
-        if any(len(found) != len(size) for found, size in zip(bits, sizes, strict=True)):
-            return  # a model that gives whole texts only
+        every = [np.ones(len(size)) for size in sizes]
+        if any(len(found) != len(size) for found, size in zip(bits, sizes, strict=True)):  # a model that gives whole texts only
+            return {"": (np.array([found.sum() for found in bits]), _sums(sizes, every))}
         rewards = [np.asarray(document.rewards) for document in documents]
-        aligned = _bits_per_byte(bits, sizes, [reward >= self.threshold for reward in rewards])
-        misaligned = _bits_per_byte(bits, sizes, [reward < self.threshold for reward in rewards])
-        yield from setting.records(f"bits_per_byte_aligned{suffix}", aligned)
-        yield from setting.records(f"bits_per_byte_misaligned{suffix}", misaligned)
+        kinds = {
+            "": every,
+            "_aligned": [reward >= self.threshold for reward in rewards],
+            "_misaligned": [reward < self.threshold for reward in rewards],
+        }
+        return {kind: (_sums(bits, counted), _sums(sizes, counted)) for kind, counted in kinds.items()}
 
 
 def _nats(model: LanguageModel, documents: Sequence[Document], placement: str | None) -> list[np.ndarray]:
@@ -84,8 +90,5 @@ def _nats(model: LanguageModel, documents: Sequence[Document], placement: str | 
     return [-logprobs for logprobs in by_segment([document.segments for document in documents], placement)]
 
 
-def _bits_per_byte(bits: Sequence[np.ndarray], sizes: Sequence[np.ndarray], kinds: Sequence[Any]) -> Any:
-    return ratio(
-        np.array([float((found * kind).sum()) for found, kind in zip(bits, kinds, strict=True)]),
-        np.array([float((size * kind).sum()) for size, kind in zip(sizes, kinds, strict=True)]),
-    )
+def _sums(values: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([float((value * choice).sum()) for value, choice in zip(values, chosen, strict=True)])

@@ -1,0 +1,268 @@
+"""Whether a model writes programs that work: pass@k on problems with tests, what it wrote run in a cage only.
+
+Legend: n samples of a problem, c of them pass.
+"""
+
+import contextlib
+import gzip
+import json
+import os
+import queue
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from phf import cage, config, statistics
+from phf.cage import Cage, Died, TimedOut, roles
+from phf.cage.plain import pack, unpack
+from phf.errors import InputError
+from phf.evaluate import Setting
+from phf.lm import LanguageModel, Sampling
+from phf.outputs import whole_file
+from phf.records import Record
+
+STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+"""A completion ends before the first of these: what follows the function (Chen et al. 2021)."""
+LONGEST = 100_000
+"""Characters of a program that is run; a longer one has failed."""
+
+Outcome = Literal["passed", "failed", "raised", "does not compile", "timed out", "died", "too long"]
+"""What became of a program: `failed` an assertion of the test, `raised` an error of its own, `died` without a word."""
+
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("prompt", pa.string()),
+        ("text", pa.string()),
+        ("finished", pa.bool_()),
+        ("completion", pa.string()),
+        ("outcome", pa.string()),
+        ("passed", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A function to write.
+
+    Args:
+        task: its name.
+        prompt: a program's beginning, that ends in the function's head and docstring.
+        entry: the function's name.
+        test: a program that defines `check(candidate)`.
+    """
+
+    task: str
+    prompt: str
+    entry: str
+    test: str
+
+
+@dataclass(frozen=True)
+class HumanEval:
+    """pass@k: the chance that one of k samples passes the tests of a problem. Runs what the model writes, in a cage only.
+
+    Args:
+        problems: a file as HumanEval.jsonl.gz is: JSON Lines with task_id, prompt, entry_point and test; gzipped if it ends so.
+        n: samples of each problem.
+        k: of pass@k, each at most n.
+        limit: take only the first so many problems.
+        temperature: logits are divided by it.
+        top_p: probability of the tokens sampled from.
+        max_tokens: at which a sample is cut off.
+        batch: samples in one forward pass.
+        ban: control tokens that cannot be sampled; see `phf.lm.Sampling`.
+        timeout: seconds a program has for all calls of its test.
+        memory: bytes a program may hold.
+        workers: programs tested side by side; as many as cores if not given.
+    """
+
+    problems: str
+    n: config.Count = 20
+    k: list[config.Count] = field(default_factory=lambda: [1, 10])
+    limit: config.Count | None = None
+    temperature: Annotated[float, Field(gt=0)] = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_tokens: config.Count = 512
+    batch: config.Count = 64
+    ban: Literal["all", "others", "auto"] = "auto"
+    timeout: Annotated[float, Field(gt=0)] = 3.0
+    memory: config.Count = cage.MEMORY
+    workers: config.Count | None = None
+
+    def __post_init__(self) -> None:
+        self._sampling(0)
+        if not self.k or max(self.k) > self.n:
+            raise InputError(f"humaneval.k: found {self.k}, expected numbers of at most n, {self.n}")
+        if self.memory < 1 << 27:
+            raise InputError(f"humaneval.memory: found {self.memory:,} bytes, expected 128 MiB (134,217,728) at least")
+
+    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+        """Sample, cut at the stop sequences, test, keep every sample, and estimate; n = problems.
+
+        Raises:
+            InputError: for a file of problems that cannot be read, or a system that has no cage; before anything is sampled.
+        """
+        cage.check()
+        problems = read_problems(Path(self.problems))[: self.limit]
+        each = [problem for problem in problems for _ in range(self.n)]
+        setting.report(0, len(each), "samples")
+        texts = model.generate(
+            [problem.prompt for problem in each],
+            self._sampling(setting.seed),
+            lambda done: setting.report(done, len(each), "samples"),
+        )
+        completions = [cut(text) for text in texts]
+        outcomes: list[Outcome] = []
+        for outcome in grade(list(zip(each, completions, strict=True)), self.timeout, self.memory, self.workers):
+            outcomes.append(outcome)
+            setting.report(len(outcomes), len(each), "programs tested")
+        found = np.array(outcomes).reshape(len(problems), self.n)
+        columns = {
+            "task": [problem.task for problem in each],
+            "prompt": [problem.prompt for problem in each],
+            "text": list(map(str, texts)),
+            "finished": [bool(getattr(text, "finished", True)) for text in texts],
+            "completion": completions,
+            "outcome": outcomes,
+            "passed": [outcome == "passed" for outcome in outcomes],
+        }
+        with whole_file(setting.samples_of(setting.name)) as temporary:
+            pq.write_table(pa.Table.from_pydict(columns, SCHEMA), temporary, compression="zstd")
+        passed = (found == "passed").sum(axis=1)
+        for k in self.k:
+            chances = np.array([pass_at(k, self.n, int(c)) for c in passed])
+            yield from setting.records(f"pass@{k}", statistics.mean(chances, setting.seed))
+        for metric, outcome in (("syntax_error_share", "does not compile"), ("timed_out_share", "timed out")):
+            yield from setting.records(metric, statistics.mean((found == outcome).mean(axis=1), setting.seed))
+
+    def _sampling(self, seed: int) -> Sampling:
+        return Sampling(self.temperature, self.top_p, 1, self.max_tokens, seed=seed, batch=self.batch, ban=self.ban)
+
+
+def pass_at(k: int, n: int, c: int) -> float:
+    """Give the chance that k of n samples, drawn without replacement, hold one of the c that pass.
+
+    1 - C(n - c, k) / C(n, k), as 1 - product over i from n - c + 1 to n of (1 - k / i), which stays small in between.
+    Unbiased for pass@k (Chen et al. 2021, arXiv 2107.03374, section 2.1).
+    """
+    if n - c < k:
+        return 1.0
+    return float(1.0 - np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))
+
+
+def cut(text: str) -> str:
+    """End a completion before the first stop sequence."""
+    return text[: min((place for stop in STOPS if (place := text.find(stop)) >= 0), default=len(text))]
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read problems from JSON Lines, gzipped or not.
+
+    Raises:
+        InputError: for a file that is missing, broken or empty, or a line that is no problem, by its number.
+    """
+    expected = "expected a file as HumanEval.jsonl.gz is (task_id, prompt, entry_point, test)"
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file of problems; {expected}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
+    problems: dict[str, Problem] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            problem = Problem(*(row[name] for name in ("task_id", "prompt", "entry_point", "test")))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}: not JSON ({error.msg}); {expected}") from None
+        except (KeyError, TypeError):
+            raise InputError(f"{path}, line {number}: no problem; {expected}") from None
+        if not all(isinstance(value, str) for value in (problem.task, problem.prompt, problem.entry, problem.test)):
+            raise InputError(f"{path}, line {number}: found something else than texts; {expected}")
+        if problem.task in problems:
+            raise InputError(f"{path}, line {number}: a second problem called {problem.task!r}")
+        problems[problem.task] = problem
+    if not problems:
+        raise InputError(f"{path}: empty; {expected}")
+    return list(problems.values())
+
+
+def grade(
+    samples: Sequence[tuple[Problem, str]], timeout: float, memory: int = cage.MEMORY, workers: int | None = None
+) -> Iterator[Outcome]:
+    """Test completions side by side, and give what became of each, in order. The same one twice is tested once.
+
+    Args:
+        samples: each a problem and a completion of its prompt.
+        timeout: seconds each has.
+        memory: bytes each may hold.
+        workers: how many at a time; as many as cores if None.
+
+    Raises:
+        InputError: for a problem whose own test cannot be run.
+    """
+    distinct = list(dict.fromkeys(samples))
+    workers = min(workers or len(os.sched_getaffinity(0)), len(distinct)) or 1
+    with contextlib.ExitStack() as stack:
+        free: queue.SimpleQueue[Cage] = queue.SimpleQueue()
+        for _ in range(workers):
+            free.put(stack.enter_context(Cage(memory)))
+
+        def test(sample: tuple[Problem, str]) -> Outcome:
+            taken = free.get()
+            try:
+                return verdict(taken, *sample, timeout)
+            finally:
+                free.put(taken)
+
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        found = dict(zip(distinct, (pool.submit(test, sample) for sample in distinct), strict=True))
+        for sample in samples:
+            yield found[sample].result()
+
+
+def verdict(within: Cage, problem: Problem, completion: str, timeout: float) -> Outcome:
+    """Test one completion: one caged process holds the program, another the test; what is called and answered passes here.
+
+    Raises:
+        InputError: if the test itself cannot be run.
+    """
+    program = problem.prompt + completion
+    if len(program) > LONGEST:
+        return "too long"
+    with within.start("answer", timeout) as holder, within.start("examine", timeout) as examiner:
+        try:
+            examiner.send(pack({"given": problem.prompt, "test": problem.test, "entry": problem.entry}))
+            holder.send(pack({"program": program, "entry": problem.entry}))
+            ready = holder.receive()
+            if ready[:1] == roles.BROKEN:
+                return "does not compile"
+            if ready[:1] != roles.READY:
+                return "raised"
+            while (asked := examiner.receive())[:1] == roles.CALL:
+                holder.send(asked)
+                examiner.send(holder.receive())
+        except TimedOut:
+            return "timed out"
+        except Died:
+            return "died"
+    if asked[:1] == roles.PASSED:
+        return "passed"
+    kind, message = unpack(asked[1:])
+    if asked[:1] == roles.BROKEN:
+        raise InputError(f"{problem.task}: its own prompt or test cannot be run ({kind}: {message})")
+    return "failed" if kind == "AssertionError" else "raised"
