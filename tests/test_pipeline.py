@@ -56,6 +56,32 @@ def test_a_failed_run_does_not_stop_its_neighbour(tmp_path):
     assert not (tmp_path / "out/runs/bad").exists()
 
 
+def from_mle(at):
+    return {"objective": {"name": "conditional", "threshold": 0.0}, "train": {"init": {"run": "mle", "at": at}}}
+
+
+def test_a_run_goes_on_from_another_which_is_trained_first(tmp_path):
+    fields = config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2, checkpoints=2))
+    later = {"objective": {"name": "rwr", "beta": 1.0}, "train": {"init": {"run": "half", "at": "100%"}, "tokens": 768}}
+    runs = {"later": later, "half": from_mle("50%"), "mle": "mle"}
+    pipeline.run(recipe(tmp_path, train=fields, runs=runs, jobs=2), tmp_path / "out", only=["later"])
+    steps = {name: sorted((tmp_path / "out/runs" / name / "checkpoints").iterdir())[-1].name for name in runs}
+    assert steps == {"mle": "step-8", "half": "step-4", "later": "step-4"}
+    pipeline.run(recipe(tmp_path, train=fields, runs=runs, jobs=1), tmp_path / "out")
+
+
+def test_a_run_cannot_go_on_from_what_there_will_not_be(tmp_path):
+    with pytest.raises(InputError, match=r"train\.init: mle has no checkpoint at 50% of its 512 tokens; it has 512 tokens"):
+        pipeline.run(recipe(tmp_path, runs={"mle": "mle", "half": from_mle("50%")}), tmp_path / "out")
+    circle = {
+        "a": {"objective": "mle", "train": {"init": {"run": "b"}}},
+        "b": {"objective": "mle", "train": {"init": {"run": "a"}}},
+    }
+    with pytest.raises(InputError, match=r"goes on from itself: a from b from a"):
+        pipeline.run(recipe(tmp_path, runs=circle), tmp_path / "out")
+    assert not (tmp_path / "out/annotated").exists()
+
+
 def test_unknown_runs_are_refused(tmp_path):
     with pytest.raises(InputError, match="unknown run 'mel'; did you mean 'mle'"):
         pipeline.run(recipe(tmp_path), tmp_path / "out", only=["mel"])

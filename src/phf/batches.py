@@ -65,8 +65,8 @@ class Batch:
 class Batches:
     """The order of all batches of a run: documents as seed and epoch say, whatever the objective.
 
-    Where the objective changes, training goes on with the first document that it has not begun: at most one document and one
-    block are passed over.
+    Where a change of objective changes the stream of tokens, training goes on with the first document that it has not begun: at
+    most the rest of a document and of a block are passed over. Else it goes on with the next block.
 
     Args:
         store: the corpus.
@@ -98,8 +98,10 @@ class Batches:
             yield batch
 
     def carry_over(self, view: View, position: Position, objective: Objective) -> tuple[View, Position]:
-        """Go over to another objective's view of the same epoch, at the first document that has not been begun."""
+        """Go over to another objective's view of the same epoch; see the class for where it goes on."""
         changed = self.view(objective, position.epoch)
+        if changed.is_same_stream(view):
+            return changed, position
         return changed, dataclasses.replace(position, block=changed.block_at(view.place(position.block)))
 
     def view(self, objective: Objective, epoch: int) -> View:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import config, outputs
+from phf.budget import Budget, find_step
 from phf.errors import InputError, Stopped
 from phf.plugins import suggestion
 from phf.progress import Listener, Progress, silent
@@ -66,7 +67,7 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Li
     from phf.report import report
     from phf.tokenize import tokenize
 
-    names = _names(recipe, only)
+    names = _with_ancestors(recipe, _names(recipe, only))
     _check_lengths(recipe, names)
     layout = Layout(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -84,8 +85,11 @@ def train_and_evaluate(recipe: config.Recipe, layout: Layout, name: str, progres
     from phf.evaluate import evaluate
     from phf.train import train
 
-    folder = layout.run(name)
-    train(layout.tokens, folder, name, recipe.runs[name].objective, recipe.train_of(name), progress)
+    folder, options = layout.run(name), recipe.train_of(name)
+    if options.init and options.init.run in recipe.runs:
+        init = options.init.model_copy(update={"run": str(layout.run(options.init.run))})
+        options = options.model_copy(update={"init": init})
+    train(layout.tokens, folder, name, recipe.runs[name].objective, options, progress)
     evaluate(str(folder), layout.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, progress=progress)
 
 
@@ -96,6 +100,46 @@ def _names(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
         if name not in recipe.runs:
             raise InputError(f"unknown run {name!r}{suggestion(name, recipe.runs)}")
     return [name for name in recipe.runs if not only or name in only]
+
+
+def _ancestor(recipe: config.Recipe, name: str) -> str | None:
+    """Name the run of the recipe that a run goes on from."""
+    init = recipe.train_of(name).init
+    return init.run if init and init.run in recipe.runs else None
+
+
+def _with_ancestors(recipe: config.Recipe, names: Sequence[str]) -> list[str]:
+    """Put the runs that others go on from in front of them.
+
+    Raises:
+        InputError: for a run that goes on from itself, or from a checkpoint that there will not be.
+    """
+    ordered: list[str] = []
+
+    def add(name: str, descendants: tuple[str, ...]) -> int:
+        """Put a run behind its ancestors; give the tokens that these are trained on before it."""
+        if name in descendants:
+            raise InputError(f"runs.{name}.train.init: goes on from itself: {' from '.join([*descendants, name])}")
+        before, ancestor, init = 0, _ancestor(recipe, name), recipe.train_of(name).init
+        if ancestor and init:
+            trained = Budget(recipe.train_of(ancestor), add(ancestor, (*descendants, name)))
+            before = trained.tokens(find_step(init, trained, trained.checkpoints()))
+        if name not in ordered:
+            ordered.append(name)
+        return before
+
+    for name in names:
+        add(name, ())
+    return ordered
+
+
+def _generations(recipe: config.Recipe, names: Sequence[str]) -> list[list[str]]:
+    """Group runs, ancestors in front, so that each group's ancestors are in the groups before it."""
+    depth: dict[str, int] = {}
+    for name in names:
+        ancestor = _ancestor(recipe, name)
+        depth[name] = depth[ancestor] + 1 if ancestor else 0
+    return [[name for name in names if depth[name] == level] for level in range(max(depth.values()) + 1)]
 
 
 def _check_lengths(recipe: config.Recipe, names: Sequence[str]) -> None:
@@ -129,11 +173,12 @@ def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progr
         ProcessPoolExecutor(jobs, spawn, initializer=_begin_worker, initargs=(messages, threads)) as pool,
         _passing_signals_on(pool),
     ):
-        futures = [pool.submit(_work, recipe, layout, name) for name in names]
-        _listen(futures, messages, progress)
-        # The first failure is raised when all have come to an end: no run is cut down because another's data is bad.
-        for future in futures:
-            future.result()
+        for generation in _generations(recipe, names):
+            futures = [pool.submit(_work, recipe, layout, name) for name in generation]
+            _listen(futures, messages, progress)
+            # The first failure is raised when all have come to an end: no run is cut down because another's data is bad.
+            for future in futures:
+                future.result()
 
 
 _messages: Any = None

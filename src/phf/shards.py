@@ -220,6 +220,14 @@ class View:
         first, last = np.searchsorted(self._document_ends, [low, high - 1], "right")
         return self._kept[first : last + 1]
 
+    def is_same_stream(self, other: "View") -> bool:
+        """Tell whether another view of the store has the same blocks, though its objective may have another loss."""
+        return (
+            self._context == other._context
+            and np.array_equal(self._kept, other._kept)
+            and np.array_equal(self._control, other._control)
+        )
+
     def place(self, block: int) -> int:
         """Give the place, in the order of all documents, from which on nothing is read before a block.
 
