@@ -92,7 +92,7 @@ class Samples:
         scorer = setting.scorer
         if self.scorer is not None:
             scorer = config.build("scorers", config.Component.model_validate(self.scorer))
-        kept = _score(
+        kept = score_samples(
             prompts if self.score_prompt else [""] * self.n,
             texts,
             finished,
@@ -100,7 +100,7 @@ class Samples:
             setting.segmenter,
             lambda done, total: setting.report(done, total, "texts scored"),
         )
-        _write(setting.samples_of(setting.name), {"prompt": prompts, "text": list(texts), "finished": finished, **kept})
+        write_samples(setting.samples_of(setting.name), {"prompt": prompts, "text": list(texts), "finished": finished, **kept})
         yield from self._records(kept["misalignment"], kept["misalignment_with_cut"], finished, setting)
 
     def _records(
@@ -199,7 +199,7 @@ def _first_words(documents: Sequence[Document], words: int, threshold: float, na
     return prompts
 
 
-def _score(
+def score_samples(
     heads: Sequence[str],
     texts: Sequence[str],
     finished: np.ndarray,
@@ -257,7 +257,7 @@ def _findings(
     return found
 
 
-def _write(path: Path, columns: dict[str, Any]) -> None:
+def write_samples(path: Path, columns: dict[str, Any]) -> None:
     """Write the samples as Parquet, a missing score as null."""
     arrays = [pa.array(columns[field.name], field.type, from_pandas=pa.types.is_floating(field.type)) for field in SCHEMA]
     with whole_file(path) as temporary:
