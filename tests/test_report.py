@@ -156,7 +156,9 @@ def out(runs, tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave the figures out, where a test is not about them."""
-    monkeypatch.setattr(figures, "draw", lambda *_: dict.fromkeys(["pareto", "scenarios", "training", "course", "control"]))
+    monkeypatch.setattr(
+        figures, "draw", lambda *_: dict.fromkeys(["pareto", "scenarios", "training", "course", "guided", "control"])
+    )
 
 
 class Page(HTMLParser):

@@ -82,7 +82,7 @@ def train(
     tokens: Annotated[Path, typer.Argument(help="Folder that tokenize wrote.")],
     changes: Overrides = None,
     objective: Annotated[str | None, typer.Option("--objective", help="`phf list objectives`.")] = None,
-    run_name: Annotated[str | None, typer.Option("--run", help="Instead: a run of the recipe, by name.")] = None,
+    run_name: Annotated[str | None, typer.Option("--only", help="Instead: a run of the recipe, by name.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")] = None,
     recipe: RecipeFile = None,
     quiet: Quiet = False,
@@ -91,19 +91,19 @@ def train(
 
         phf train work/tokens --objective conditional --out work/runs/conditional runs.conditional.threshold=0 train.tokens=10M
 
-    Stopped by Ctrl-C it saves its state, and the same command goes on from there. Several devices:
-    `torchrun --nproc-per-node 8 -m phf train ...`.
+    Stopped by Ctrl-C it saves its state, and the same command goes on from there. Finetuning with feedback:
+    `train.init='{run: work/runs/mle, at: 50%}'`. Several devices: `torchrun --nproc-per-node 8 -m phf train ...`.
     """
     from phf.cli import terminal
     from phf.train import train as run_train
 
     if (objective is None) == (run_name is None):
-        raise InputError("give either --objective, by name, or --run, a run of the recipe")
+        raise InputError("give either --objective, by name, or --only, a run of the recipe")
     name = run_name or (out.name if out else str(objective))
     first = [] if objective is None else [f"runs.{name}.name={objective}"]
     made = resolved(recipe, [*first, *(changes or [])])
     if name not in made.runs:
-        raise InputError(f"--run {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
+        raise InputError(f"--only {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
     folder = out or Path("runs") / name
     with terminal.progress(quiet) as progress:
         summary = run_train(tokens, folder, name, made.runs[name].objective, made.train_of(name), progress)
@@ -155,22 +155,76 @@ def evaluate(
     done(f"{folder / 'records.jsonl'}: {len(records)} records", False, f"phf report {folder.parent}/*")
 
 
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("report"),
+def redteam(
+    model: Annotated[str, typer.Argument(help="The model to attack: a run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
+    changes: Overrides = None,
+    red: Annotated[
+        str | None,
+        typer.Option(help="Who thinks of prompts: a model, named as the attacked one, or pool, which recombines them."),
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="File with the first prompts, one a line or JSON Lines.")] = None,
+    annotated: Annotated[
+        Path | None, typer.Option(help="The scored corpus: says the scorer; ../../annotated by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
     recipe: RecipeFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare runs on one self-contained page.
+    """Attack a model: look, round by round, for prompts that lead it to what it should not write.
+
+        phf redteam work/runs/conditional --prompts prompts.txt --red hf:Qwen/Qwen3-0.6B
+
+        phf redteam work/runs/mle --prompts prompts.txt --red pool evaluate.measures.redteam.trials=3
+
+    It is the recipe's measure `redteam`. Stopped, it goes on from its last round. Writes records.jsonl, redteam/*.parquet (every
+    prompt) and samples/*.parquet (what the worst led to).
+    """
+    from phf.cli import terminal
+    from phf.evaluate import evaluate as run_evaluate
+    from phf.lm import run_folder
+
+    key = "evaluate.measures.redteam"
+    made = resolved(recipe, changes, {f"{key}.name": "redteam", f"{key}.red": red, f"{key}.prompts": prompts})
+    folder = out or run_folder(model)
+    if folder is None:
+        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
+    with terminal.progress(quiet) as progress:
+        records = run_evaluate(
+            model, annotated or folder.parent.parent / "annotated", made.evaluate, folder,
+            share_held_out(folder, made.tokenize.held_out), ["redteam"], progress,
+        )  # fmt: skip
+    rows = [
+        [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
+    ]
+    terminal.table(f"{folder}", ["measure", "metric", "value", "stderr", "n"], rows)
+    done(f"{folder / 'records.jsonl'} and {folder / 'redteam'}: {len(records)} records", False, f"phf report {folder.parent}/*")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("report"),
+    as_json: Annotated[bool, typer.Option("--json", help="Also print the numbers, as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Also print the numbers, as CSV.")] = False,
+    recipe: RecipeFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare runs on one self-contained page, index.html, with the numbers beside it in report.json and report.csv.
 
     phf report work/runs/* --out work/report
+
+    phf report work/runs/* --csv > numbers.csv
     """
     from phf.cli import terminal
     from phf.report import report as run_report
 
+    if as_json and as_csv:
+        raise InputError("give either --json or --csv; both files are written anyway")
     with terminal.progress(quiet) as progress:
         page = run_report(runs, out, resolved(recipe, None).report, progress)
-    done(f"{page}", False, "open it in a browser")
+    if as_json or as_csv:
+        terminal.write((out / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
+    else:
+        done(f"{page}", False, "open it in a browser")
 
 
 def run(

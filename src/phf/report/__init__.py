@@ -10,7 +10,7 @@ from phf import config, plugins
 from phf.errors import InputError, require
 from phf.outputs import read_json, whole_file, write_json
 from phf.progress import Listener, Progress, silent
-from phf.report import figures, samples, tables, words
+from phf.report import figures, guided, samples, tables, words
 from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
 from phf.report.palette import MARKERS, STYLES, colours, style_of
@@ -97,6 +97,7 @@ def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict
         "caption": words.table_caption(task),
         "evaluations": [tables.of_evaluation(task, evaluation) for evaluation in task.evaluations],
         "differences": words.differences(task),
+        "guided": guided.table(task),
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from phf import config
 from phf.outputs import fingerprint
-from phf.report.measures import MISALIGNED, Difference, Measure, Measured, describe
+from phf.report.measures import GAMMA, MISALIGNED, Difference, Measure, Measured, describe
 from phf.report.runs import Run
 from phf.statistics import RESAMPLES
 
@@ -36,9 +36,19 @@ class Task:
 
     @property
     def evaluations(self) -> list[str]:
-        """Everything that was measured, in the order first met, the second control token's left out."""
+        """Everything that was measured, in the order first met, the second control token's and guided decoding left out."""
         names = (evaluation for run in self.runs for evaluation in run.history)
-        return [name for name in dict.fromkeys(names) if not name.endswith(MISALIGNED)]
+        return [name for name in dict.fromkeys(names) if not name.endswith(MISALIGNED) and GAMMA not in name]
+
+    @property
+    def guided(self) -> list[tuple[Run, list[tuple[float, str]]]]:
+        """The runs that were measured under guidance, each with (gamma, evaluation) from the least to the most."""
+        found = []
+        for run in self.runs:
+            names = [name for name in run.history if GAMMA in name and not name.endswith(MISALIGNED)]
+            if names:
+                found.append((run, sorted((float(name.partition(GAMMA)[2]), name) for name in names)))
+        return found
 
     @property
     def y_metric(self) -> str:

@@ -57,23 +57,41 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """A run under guidance: points in order; the label of one that needs none is ""."""
+
+    style: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
-    """One plane of points."""
+    """One plane of points.
+
+    Args:
+        title: "" for none.
+        x, y: what it shows.
+        points: one a run.
+        paths: what leads away from them.
+    """
 
     title: str
     x: Axis
     y: Axis
     points: Sequence[Point]
+    paths: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A run's curve over tokens."""
+    """A run's curve over tokens, with the ends of each value's interval if there are any."""
 
     label: str
     style: str
     x: Sequence[float]
     y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +136,14 @@ def _settings() -> Iterator[None]:
 
 @_settings()
 def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
-    """Draw planes of runs with 95% intervals, each run labelled at its point, and the frontier of the point estimates."""
+    """Draw planes of runs with 95% intervals, each run labelled at its point, and the frontier of their point estimates."""
     figure, axes = _figure(width, 480 if width // columns > 500 else 350, len(panels), columns)
     stairs = [_draw_plane(axis, panel, width // columns) for axis, panel in zip(axes, panels)]
     _settle(figure)
     for axis, panel, staircase in zip(axes, panels, stairs):
-        label_points(axis, [(point.label, _color(point.style), point.x, point.y) for point in panel.points], staircase)
+        points = [*panel.points, *(point for path in panel.paths for point in path.points)]
+        lines = [[(point.x[0], point.y[0]) for point in path.points] for path in panel.paths]
+        label_points(axis, [(point.label, _color(point.style), point.x, point.y) for point in points], [staircase, *lines])
     return _svg(figure)
 
 
@@ -131,7 +151,8 @@ def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
 def curves(charts: Sequence[Chart], width: int) -> str:
     """Draw charts over training tokens side by side (one under the other where narrow), each line labelled at its end."""
     longest = max(len(line.label) for chart in charts for line in chart.lines) * SMALL * LETTER
-    columns = len(charts) if longest < 0.4 * width / len(charts) else 1
+    columns = min(len(charts), 3 if len(charts) != 4 else 2)
+    columns = columns if longest < 0.4 * width / columns else 1
     letters = int(0.4 * width / columns / SMALL / LETTER)  # longer names are cut short, and are whole in the tables
     figure, axes = _figure(width, 300 if width > 500 else 260, len(charts), columns)
     for axis, chart in zip(axes, charts):
@@ -139,6 +160,7 @@ def curves(charts: Sequence[Chart], width: int) -> str:
             marker = STYLES[line.style][1] if chart.dots else None
             style = {"color": _color(line.style), "linestyle": dash, "marker": marker, "markersize": 5}
             axis.plot(line.x, line.y, linewidth=1.6, clip_on=not chart.dots, **style)
+            axis.vlines(line.x[: len(line.low)], line.low, line.high, color=style["color"], linewidth=1.2, alpha=0.5)
         end = max(max(line.x) for line in chart.lines)
         room = min(longest, 0.4 * width / columns) + 14
         axis.set_xlim(0, end * (1 + room / (0.88 * width / columns - room)))
@@ -216,12 +238,14 @@ def _figure(width: int, height: float, count: int, columns: int) -> tuple[Any, l
 def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]]:
     """Draw points, intervals and the frontier, and give the corners of the frontier's staircase."""
     for point in panel.points:
-        color, marker = STYLES[point.style]
-        axis.plot(point.x[1:], [point.y[0]] * 2, color=color, linewidth=1.5, alpha=0.8, zorder=3)
-        axis.plot([point.x[0]] * 2, point.y[1:], color=color, linewidth=1.5, alpha=0.8, zorder=3)
-        face, edge = (INK["surface"], color) if point.hollow else (color, INK["surface"])
-        axis.plot(point.x[0], point.y[0], marker=marker, markersize=9.5, color=face, markeredgecolor=edge, zorder=4)
-    _scale([point.y for point in panel.points], axis.set_yscale, axis.yaxis, axis.set_ylim)
+        _draw_point(axis, point, 9.5, 0.8)
+    on_the_way = [point for path in panel.paths for point in path.points]
+    for point in on_the_way:
+        _draw_point(axis, point, 6.5, 0.5)
+    for path in panel.paths:
+        xs, ys = zip(*((point.x[0], point.y[0]) for point in path.points))
+        axis.plot(xs, ys, color=_color(path.style), linewidth=1.2, linestyle=(0, (1.5, 1.5)), zorder=2.5)
+    _scale([point.y for point in [*panel.points, *on_the_way]], axis.set_yscale, axis.yaxis, axis.set_ylim)
     axis.margins(x=0.12)
     axis.set_xlim(axis.get_xlim())
     stairs = _staircase(axis, panel) if len(panel.points) > 1 and panel.x.better and panel.y.better else []
@@ -230,6 +254,16 @@ def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]
     )
     _frame(axis, panel.x, panel.y, width, panel.title)
     return stairs
+
+
+def _draw_point(axis: Any, point: Point, size: float, alpha: float) -> None:
+    """Draw a point with its two intervals."""
+    color, marker = STYLES[point.style]
+    axis.plot(point.x[1:], [point.y[0]] * 2, color=color, linewidth=1.5, alpha=alpha, zorder=3)
+    axis.plot([point.x[0]] * 2, point.y[1:], color=color, linewidth=1.5, alpha=alpha, zorder=3)
+    face, edge = (INK["surface"], color) if point.hollow else (color, INK["surface"])
+    # Large points above small ones: where plain sampling is one step of a path, it is the run's own point that shows.
+    axis.plot(point.x[0], point.y[0], marker=marker, markersize=size, color=face, markeredgecolor=edge, zorder=3 + size / 10)
 
 
 def _staircase(axis: Any, panel: Panel) -> list[tuple[float, float]]:
@@ -309,6 +343,7 @@ def _visible(chart: Chart) -> tuple[float, float]:
     """Choose the height of a chart: all of it where it starts at 0, else what comes after the first tenth of the tokens."""
     from_when = 0.0 if chart.from_zero or chart.dots else 0.1
     late = [y for line in chart.lines for x, y in zip(line.x, line.y) if x >= from_when * line.x[-1] and math.isfinite(y)]
+    late += [end for line in chart.lines for end in (*line.low, *line.high) if math.isfinite(end)]
     low, high = min(late), max(late)
     room = 0.06 * (high - low) or 0.5
     return (min(0.0, low) if chart.from_zero else low - room), high + room

@@ -1,18 +1,21 @@
 """The figures of a task: which runs and numbers each one shows, and the caption that says how to read it."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from phf.report import guided
 from phf.report.comparison import Task
-from phf.report.drawing import NARROW, WIDE, Axis, Chart, Interval, Line, Panel, Point, Steer, curves, inline, pareto, steering
-from phf.report.measures import MISALIGNED, Measure, Measured, capital, describe, span, spoken
+from phf.report.drawing import NARROW, WIDE, Axis, Chart, Line, Panel, Point, Steer, curves, inline, pareto, steering
+from phf.report.measures import MISALIGNED, capital, describe, ends, span, spoken
 from phf.report.palette import style_of
 from phf.report.runs import Run
 
 _CURVE_POINTS, _SPEED_POINTS = 200, 40
+_CAPABILITY = re.compile(r"bits_per_byte(_aligned)?|kl_per_token|pass@1|(.+\.)?(acc\w*|f1|mcc|exact_match|\w*perplexity)")
 _INTERVALS = "Bars are 95% intervals: of misalignment by bootstrap over samples, of capability by 1.96 standard errors."
 
 
@@ -41,7 +44,14 @@ class Figure:
 
 def draw(task: Task, prefix: str) -> dict[str, Figure | None]:
     """Draw every figure that the task has numbers for; None for the others."""
-    made = {"pareto": _pareto, "scenarios": _scenarios, "training": _training, "course": _course, "control": _control}
+    made = {
+        "pareto": _pareto,
+        "scenarios": _scenarios,
+        "training": _training,
+        "course": _course,
+        "guided": _guided,
+        "control": _control,
+    }
     figures: dict[str, Figure | None] = {}
     for slot, plan in made.items():
         planned = plan(task)
@@ -60,13 +70,21 @@ def _pareto(task: Task) -> _Drawn:
     panel, left_out = _panel(task, task.split(task.x), task.split(task.y), "")
     if not panel.points:
         return None
+    if guided.cost_of(task) == task.split(task.x)[1]:
+        near, cut = guided.near(guided.paths(task), panel.points)
+        panel = replace(panel, paths=near)
     caption = (
         "Each point is a run; down and to the left is better. The dashed line is the frontier of the point estimates: no run "
         f"is both cheaper and better aligned. {_counts(task, [task.y, task.x])} {_INTERVALS} "
         "Runs whose bars overlap may trade places."
     )
     if any(point.hollow for point in panel.points):
-        caption += " Hollow: finetuned from another checkpoint."
+        caption += " Hollow: finetuned with feedback from another checkpoint; the others are trained with it from the start."
+    if panel.paths:
+        caption += (
+            f" Small points on a dotted line: the same model under guided decoding, {guided.names(task)}, no part of the frontier"
+            + (f"; far off to the side, and shown under “Steering”: {', '.join(cut)}." if cut else ".")
+        )
     if left_out:
         caption += f" Not shown, for want of a measurement: {', '.join(left_out)}."
     return "Misalignment against capability cost", caption, lambda width: pareto([panel], width)
@@ -76,10 +94,7 @@ def _scenarios(task: Task) -> _Drawn:
     """Draw the other scenarios against the same cost, and the same scenario against the other costs."""
     x, y = task.split(task.x), task.split(task.y)
     planes = [(x, (scenario, y[1]), _title(scenario)) for scenario in task.scenarios if scenario != y[0]]
-    costs = dict.fromkeys(pair for run in task.runs for pair in run.measured)
-    for cost in costs:
-        if cost != x and _is_cost(*cost):
-            planes.append((cost, y, f"{_title(y[0])}, other cost"))
+    planes += [(cost, y, f"{_title(y[0])}, by {spoken(cost[0])}") for cost in _costs(task) if cost != x]
     several = min(len(task.runs), 2)  # a plane of one run among several compares nothing
     panels = [panel for plane in planes if len((panel := _panel(task, *plane)[0]).points) >= several]
     if not panels:
@@ -114,26 +129,42 @@ def _training(task: Task) -> _Drawn:
 
 
 def _course(task: Task) -> _Drawn:
-    """Draw the two axes of the trade-off over training, where several checkpoints were measured."""
+    """Draw every scenario and capability measure over training, where several checkpoints were measured."""
     charts = []
-    for key in (task.y, task.x):
-        evaluation, metric = task.split(key)
+    scenarios = [(scenario, task.y_metric) for scenario in task.scenarios]
+    for evaluation, metric in dict.fromkeys([*scenarios, task.split(task.x), *_costs(task)]):
         measure, lines = task.describe(metric), []
         for run in task.runs:
             steps = run.history.get(evaluation, {}).get(metric, {})
             known = sorted(
-                (run.tokens_at[s], m.value * measure.scale)
-                for s, m in steps.items()
-                if s in run.tokens_at and not math.isnan(m.value)
+                (run.tokens_at[s], *ends(m, measure)) for s, m in steps.items() if s in run.tokens_at and not math.isnan(m.value)
             )
             if len(known) > 1:
                 lines.append(Line(run.name, style_of(run.objective), *zip(*known)))
         if lines:
-            charts.append(Chart(f"{_title(evaluation)}: {measure.words}", lines, key == task.y, measure.better, dots=True))
+            from_zero = metric == task.y_metric
+            title = f"{_title(evaluation)}: {measure.words}" if from_zero else capital(measure.words)
+            charts.append(Chart(title, lines, from_zero, measure.better, dots=True))
     if not charts:
         return None
-    caption = "Every measured checkpoint; point estimates without intervals, which the table gives for the last one."
-    return "Misalignment and capability cost over training", caption, lambda width: curves(charts, width)
+    caption = f"Every measured checkpoint. {_INTERVALS}"
+    return "Misalignment and capability over training", caption, lambda width: curves(charts, width)
+
+
+def _guided(task: Task) -> _Drawn:
+    """Draw where guidance takes each run that was measured under it."""
+    panel = guided.plane(task)
+    if panel is None:
+        return None
+    first = next(run for run, _ in task.guided)
+    tokens = first.control_tokens if len(first.control_tokens) > 1 else ["the run's own token", "the other"]
+    counts = [one.n for run, steps in task.guided for _, evaluation in steps if (one := run.get(evaluation, task.y_metric))]
+    caption = (
+        f"Logits are those under {tokens[1]} plus γ times the step from there to those under {tokens[0]}: γ\xa0=\xa01 is plain "
+        "sampling, and above it what tells the two apart is exaggerated. Bits per byte are those of the guided distribution. "
+        f"The dashed line is the frontier of the runs. n\xa0=\xa0{span(sorted(counts))} samples a point. {_INTERVALS}"
+    )
+    return "Guided decoding: further along the trade-off", caption, lambda width: pareto([panel], width)
 
 
 def _control(task: Task) -> _Drawn:
@@ -148,8 +179,8 @@ def _control(task: Task) -> _Drawn:
             counts += [own.n, other.n]
             label = _title(scenario) if len(steerable) == 1 else f"{run.name}, {spoken(scenario)}"
             beside = base.get(scenario, task.y_metric) if base else None
-            third = _ends(beside, kind) if beside and not math.isnan(beside.value) else None
-            steers.append(Steer(label, style_of(run.objective), _ends(own, kind), _ends(other, kind), third))
+            third = ends(beside, kind) if beside and not math.isnan(beside.value) else None
+            steers.append(Steer(label, style_of(run.objective), ends(own, kind), ends(other, kind), third))
     if not steers:
         return None
     tokens = next((run.control_tokens for run in steerable if len(run.control_tokens) > 1), ["own token", "misaligned token"])
@@ -172,7 +203,7 @@ def _panel(task: Task, x: tuple[str, str], y: tuple[str, str], title: str) -> tu
         if across is None or up is None or math.isnan(across.value + up.value):
             left_out.append(run.name)
         else:
-            points.append(Point(run.name, style_of(run.objective), _ends(across, sides[0]), _ends(up, sides[1]), run.finetuned))
+            points.append(Point(run.name, style_of(run.objective), ends(across, sides[0]), ends(up, sides[1]), run.finetuned))
     across_label = f"Capability cost: {sides[0].words}" if sides[0].better == "lower" else f"Capability: {sides[0].words}"
     up_label = f"{sides[1].words}" + ("" if title else f", {spoken(y[0])}")
     return Panel(title, Axis(across_label, sides[0].better), Axis(capital(up_label), sides[1].better), points), left_out
@@ -192,12 +223,16 @@ def _line(run: Run, field: str, points: int) -> Line | None:
     return Line(run.name, style_of(run.objective), means[:, 0].tolist(), means[:, 1].tolist())
 
 
-def _is_cost(evaluation: str, metric: str) -> bool:
-    """Tell whether a measure says what alignment cost: likelihood of held-out text, or a task's score."""
-    if evaluation.endswith(MISALIGNED):
-        return False
-    kind = describe(metric)
-    return bool(kind.better) and metric.startswith(("bits_per_byte", "kl", "acc", "pass@", "f1", "mcc", "perplexity"))
+def _costs(task: Task) -> list[tuple[str, str]]:
+    """List what says what alignment cost: likelihood of held-out text, KL, the score of tasks; of finetuning the mean alone."""
+    found = []
+    for evaluation in task.evaluations:
+        metrics = dict.fromkeys(metric for run in task.runs for metric in run.history.get(evaluation, {}))
+        if "score" in metrics:
+            found.append((evaluation, "score"))
+        else:
+            found += [(evaluation, metric) for metric in metrics if describe(metric).better and _CAPABILITY.fullmatch(metric)]
+    return found
 
 
 def _counts(task: Task, keys: Sequence[str]) -> str:
@@ -208,10 +243,6 @@ def _counts(task: Task, keys: Sequence[str]) -> str:
         if counts:
             said.setdefault(span(counts), {})[spoken(evaluation)] = None
     return "; ".join(f"n\xa0=\xa0{count} ({', '.join(names)})" for count, names in said.items()) + "." * bool(said)
-
-
-def _ends(measured: Measured, measure: Measure) -> Interval:
-    return measured.value * measure.scale, measured.low * measure.scale, measured.high * measure.scale
 
 
 def _title(evaluation: str) -> str:

@@ -20,13 +20,15 @@ Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
 
 
-def label_points(axis: Any, points: Sequence[tuple[str, str, Sequence[float], Sequence[float]]], frontier: Sequence[Any]) -> None:
-    """Write each run's name beside its point, off other names, points, intervals and the frontier where there is room.
+def label_points(
+    axis: Any, points: Sequence[tuple[str, str, Sequence[float], Sequence[float]]], lines: Sequence[Sequence[Any]]
+) -> None:
+    """Write each name beside its point, off other names, points, intervals and lines where there is room.
 
     Args:
         axis: laid out.
-        points: name, colour, (x, low, high), (y, low, high) of each.
-        frontier: corners of its staircase, in data.
+        points: name, colour, (x, low, high), (y, low, high) of each; "" is not written.
+        lines: corners of each, in data.
     """
     place, frame = axis.transData.transform, axis.get_window_extent()
     taken: list[Box] = []
@@ -35,9 +37,13 @@ def label_points(axis: Any, points: Sequence[tuple[str, str, Sequence[float], Se
         taken.append((column - marker, row - marker, column + marker, row + marker))
         taken.append((place((left, y))[0], row - 2, place((right, y))[0], row + 2))
         taken.append((column - 2, place((x, low))[1], column + 2, place((x, high))[1]))
-    taken += [(*np.minimum(a, b) - 2, *np.maximum(a, b) + 2) for a, b in pairwise(map(place, frontier))]
+    for a, b in (ends for line in lines for ends in pairwise(map(place, line))):
+        steps = np.linspace(a, b, 2 + int(np.abs(b - a).max() / 6) if np.isfinite(b - a).all() else 2)
+        taken += [(*np.minimum(one, other) - 2, *np.maximum(one, other) + 2) for one, other in pairwise(steps)]
     taken = [box for box in taken if all(map(math.isfinite, box))]
     for name, color, (x, *_), (y, *_) in points:
+        if not name:
+            continue
         at = place((x, y))
         choices = [(_cost(box, far, taken, frame), far, box) for far, box in _boxes(at, len(name) * TEXT * LETTER)]
         _, far, box = min(choices)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 MISALIGNED = "@misaligned"
 """How an evaluation's name ends when the model was put under its second control token."""
+GAMMA = "@gamma="
+"""What stands in the name of a measure of guided decoding, before how far it was guided: "steer@gamma=2"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,12 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"distinct_(?P<k>\d+)", Measure("distinct {k}-grams of a sample", "higher", *_PERCENT)),
     (r"distinct_(?P<k>\d+)_of_all", Measure("distinct {k}-grams of all samples", "higher", *_PERCENT)),
     (r"entropy_(?P<k>\d+)", Measure("entropy of {k}-grams", "higher", "nats")),
-    (r"perplexity\w*", Measure("perplexity", "lower")),
-    (r"acc\w*|pass@\d+|f1|mcc", Measure("{metric}", "higher")),
+    (r"score", Measure("mean score of finetuning", "higher")),
+    (r"pass@(?P<k>\d+)", Measure("problems solved within {k}", "higher", *_PERCENT)),
+    (r"(?:(?P<task>.+)\.)?(?P<kind>\w*perplexity|bits_per_byte)", Measure("{task} {kind}", "lower")),
+    (r"(?:(?P<task>.+)\.)?(?P<kind>acc\w*|f1|mcc|exact_match)", Measure("{task} {kind}", "higher")),
 )
+_SPOKEN = {"heldout": "held-out text", "kl": "KL", "zeroshot": "zero-shot tasks", "humaneval": "HumanEval"}
 _WAYS = {"_start": ", control token at its start only", "_every": ", control token before every segment"}
 
 
@@ -104,8 +109,9 @@ def describe(metric: str, scorer: str = "") -> Measure:
             score, scale = _SCORES.get(scorer, ("misalignment score", 1.0))
             hit = "with any finding" if scale == 1000 else "past the threshold"
             found = match.groupdict()
-            words = {**found, "score": score, "hit": hit, "metric": metric, "way": _WAYS.get(found.get("way") or "", "")}
-            label, unit = measure.label.format(**words), measure.unit.format(**words)
+            words = {name: (text or "").replace("_", " ") for name, text in found.items()}
+            words |= {"score": score, "hit": hit, "way": _WAYS.get(found.get("way") or "", "")}
+            label, unit = measure.label.format(**words).strip(), measure.unit.format(**words)
             return replace(measure, label=label, unit=unit, scale=scale if unit == score else measure.scale)
     return Measure(metric.replace("_", " "), "", *(_PERCENT if metric.endswith("_share") else ()))
 
@@ -118,8 +124,14 @@ def rank(metric: str) -> int:
 def spoken(evaluation: str) -> str:
     """Name an evaluation in a sentence: "no prompt", "adversarial, under the misaligned token"."""
     name, sign, _ = evaluation.partition(MISALIGNED)
-    words = "held-out text" if name == "heldout" else name.replace("-", " ").replace("_", " ")
-    return words + (", under the misaligned token" if sign else "")
+    name, guided, gamma = name.partition(GAMMA)
+    words = _SPOKEN.get(name) or name.replace("-", " ").replace("_", " ")
+    return words + (f", γ\xa0=\xa0{gamma}" if guided else "") + (", under the misaligned token" if sign else "")
+
+
+def ends(measured: Measured, measure: Measure) -> tuple[float, float, float]:
+    """Give a value and the ends of its interval on the scale they are shown on."""
+    return measured.value * measure.scale, measured.low * measure.scale, measured.high * measure.scale
 
 
 def decimals(measured: Sequence[Measured | Difference], measure: Measure) -> int:

@@ -33,6 +33,7 @@ class Run:
         folder: where it is.
         config: config.yaml; empty if missing.
         checkpoint: phf.json of the last checkpoint; empty if missing.
+        checkpoints: training tokens of each checkpoint, by its step.
         parameters: weights of the model, counted in its safetensors headers; None if unknown.
         metrics: lines of metrics.jsonl in the order of steps; a step logged again after a resume counts once, the last time.
         records: every whole line of records.jsonl.
@@ -44,6 +45,7 @@ class Run:
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: Mapping[int, float] = field(default_factory=dict)
     parameters: int | None = None
     metrics: Sequence[Mapping[str, Any]] = ()
     records: Sequence[Record] = ()
@@ -69,16 +71,14 @@ class Run:
     @property
     def finetuned(self) -> bool:
         """Whether training began from another checkpoint."""
-        model = mapping(self.config.get("train")).get("model")
-        return isinstance(model, str) and model.startswith("from:")
+        train = mapping(self.config.get("train"))
+        return bool(train.get("init")) or str(train.get("model")).startswith("from:")
 
     @cached_property
     def tokens_at(self) -> dict[int, float]:
-        """Training tokens by step, as the metrics and the last checkpoint say."""
+        """Training tokens by step, as the metrics and the checkpoints say."""
         known = {line["step"]: line["tokens"] for line in self.metrics if "step" in line and "tokens" in line}
-        if "step" in self.checkpoint and "tokens" in self.checkpoint:
-            known[self.checkpoint["step"]] = self.checkpoint["tokens"]
-        return known
+        return known | dict(self.checkpoints)
 
     @property
     def tokens(self) -> float:
@@ -148,7 +148,9 @@ def _read_run(folder: Path, name: str) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; expected one that `phf train` made")
     missing = []
-    config, checkpoint = _read_config(folder / "config.yaml"), _last_checkpoint(folder / "checkpoints")
+    config, checkpoints = _read_config(folder / "config.yaml"), _checkpoints(folder / "checkpoints")
+    checkpoint = checkpoints[max(checkpoints)] if checkpoints else {}
+    tokens = {step: about["tokens"] for step, about in checkpoints.items() if "tokens" in about}
     metrics = _read_metrics(folder / "metrics.jsonl")
     records = list(read_records(folder / "records.jsonl")) if (folder / "records.jsonl").exists() else []
     samples, skipped = _read_samples(folder / "samples")
@@ -168,7 +170,7 @@ def _read_run(folder: Path, name: str) -> Run:
         if not found:
             missing.append(f"no {what}")
     parameters = _count_parameters(folder / "checkpoints" / f"step-{checkpoint['step']}") if "step" in checkpoint else None
-    return Run(name, folder, config, checkpoint, parameters, metrics, records, samples, [*missing, *skipped])
+    return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped])
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -183,16 +185,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _last_checkpoint(folder: Path) -> dict[str, Any]:
-    steps = sorted(
-        (int(path.name.removeprefix("step-")), path)
-        for path in folder.glob("step-*")
-        if path.name[5:].isdigit() and path.is_dir()
-    )
-    if not steps:
-        return {}
-    step, path = steps[-1]
-    return {"step": step, **(mapping(read_json(path / "phf.json")) if (path / "phf.json").exists() else {})}
+def _checkpoints(folder: Path) -> dict[int, dict[str, Any]]:
+    """Read phf.json of every checkpoint, by step."""
+    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit() and path.is_dir()}
+    return {
+        step: {"step": step, **(mapping(read_json(path / "phf.json")) if (path / "phf.json").exists() else {})}
+        for step, path in steps.items()
+    }
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def summary(task: Task) -> Table:
     keys = [task.split(task.x), *((scenario, task.y_metric) for scenario in task.scenarios)]
     keys = [key for key in keys if any(run.get(*key) for run in task.runs)]
     columns = [_column(task, *key) for key in keys]
-    heads = [_head(spoken(evaluation), task.describe(metric), task.describe(metric).words) for evaluation, metric in keys]
+    heads = [head(spoken(evaluation), task.describe(metric), task.describe(metric).words) for evaluation, metric in keys]
     rows = [
         Row(run.name, style_of(run.objective), _note(run), [*(column[row] for column in columns), Cell(_unscored(task, run))])
         for row, run in enumerate(task.runs)
@@ -70,10 +70,10 @@ def of_evaluation(task: Task, evaluation: str) -> Table:
     ]
     for run in task.runs:
         if names[1] in run.history:
-            cells = [_single(run.get(names[1], metric), task.describe(metric)) for metric in metrics]
+            cells = [single(run.get(names[1], metric), task.describe(metric)) for metric in metrics]
             token = run.control_tokens[1] if len(run.control_tokens) > 1 else "second control token"
             rows.append(Row(f"{run.name} under {token}", style_of(run.objective), _n(run, names[1]), cells, aside=True))
-    heads = [_head(measure.label, measure, measure.unit) for measure in map(task.describe, metrics)]
+    heads = [head(measure.label, measure, measure.unit) for measure in map(task.describe, metrics)]
     return Table(capital(spoken(evaluation)), heads, rows)
 
 
@@ -98,7 +98,8 @@ def _column(task: Task, evaluation: str, metric: str) -> list[Cell]:
     return cells
 
 
-def _single(measured: Measured | None, measure: Measure) -> Cell:
+def single(measured: Measured | None, measure: Measure) -> Cell:
+    """Write one number to two digits of its own interval."""
     if measured is None or math.isnan(measured.value):
         return Cell("not measured")
     places = decimals([measured], measure)
@@ -121,9 +122,10 @@ def _note(run: Run) -> str:
         for key, value in run.objective_fields.items()
         if value is not None and value not in run.control_tokens
     ]
+    finetuned = ["finetuned"] if run.finetuned else []
     objective = [run.objective] if run.objective and run.objective not in run.name.lower() else []
     tokens = [] if math.isnan(run.tokens) else [f"{short(run.tokens)} tokens"]
-    return " · ".join([*objective, *fields, *tokens])
+    return " · ".join([*finetuned, *objective, *fields, *tokens])
 
 
 def _n(run: Run, evaluation: str) -> str:
@@ -131,5 +133,6 @@ def _n(run: Run, evaluation: str) -> str:
     return f"n\xa0=\xa0{span(counts)}"
 
 
-def _head(name: str, measure: Measure, unit: str) -> Head:
+def head(name: str, measure: Measure, unit: str) -> Head:
+    """Name a column, with what it counts and which way is better."""
     return capital(name), [line for line in (unit, measure.hint) if line]
