@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from phf import lm
+from phf import lm, lm_openai
 from phf.errors import InputError
 from phf.lm import Sampling
 
@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, **quirks) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.quirks, self.asked, self.lock = quirks, [], threading.Lock()
+        self.troubles: list = []  # what the next answers are instead: a status, or "away"
 
     @property
     def spec(self) -> str:
@@ -46,9 +47,12 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(body)
             failing = len(self.server.asked) > self.quirks("dies_after", 10**9)
-        if failing:
+            trouble = self.server.troubles.pop(0) if self.server.troubles else None
+        if failing or trouble == "away":
             self.close_connection = True
             return
+        if trouble:
+            return self.answer(trouble, {"error": {"message": "too much at once"}})
         if self.headers["Authorization"] != f"Bearer {self.quirks('key', 'none')}":
             self.answer(401, {"error": {"message": "bad key"}})
         elif body["model"] != "tiny":
@@ -201,12 +205,32 @@ def test_a_server_that_is_down_or_goes_down_is_an_error(monkeypatch):
         spec = server.spec + "#tiny"
     with pytest.raises(InputError, match="no server answers there"):
         lm.load(spec).generate(["x"], Sampling())
+    monkeypatch.setattr(lm_openai, "_WAITS", (0.0,))
     with serving(dies_after=3) as server:
         model = lm.load(server.spec + "#tiny")
         model.client = model.client.with_options(max_retries=0)
         with pytest.raises(InputError, match="no server answers there"):
             model.generate(["x"] * 10, Sampling(batch=2))
         assert len(server.asked) < 10  # the rest is not asked for
+
+
+def test_a_server_that_is_overloaded_or_away_for_a_while_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(lm_openai.time, "sleep", waited.append)
+    with serving() as server:
+        plain = lm.load(server.spec + "#tiny").generate(["x"] * 3, Sampling(batch=1))
+    with serving() as server:
+        model = lm.load(server.spec + "#tiny")
+        model.client = model.client.with_options(max_retries=0)
+        server.troubles = [429, 503]
+        first = model.generate(["x"] * 3, Sampling(batch=1))
+        server.troubles = ["away", 500, "away"]
+        again = model.generate(["x"] * 3, Sampling(batch=1))
+        server.troubles = [429] * 9
+        with pytest.raises(InputError, match="answers with error 429: too much at once"):
+            model.generate(["x"], Sampling())
+    assert first == again == plain
+    assert waited == [2.0, 4.0, 2.0, 4.0, 8.0, 2.0, 4.0, 8.0, 16.0, 32.0]
 
 
 @pytest.mark.parametrize("address", ["localhost:8000/v1#m", "", "#m"])

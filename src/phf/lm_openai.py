@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _LOGPROBS_AT_ONCE = 16
+_WAITS = (2.0, 4.0, 8.0, 16.0, 32.0)
+"""Seconds between tries of a sample, after the client's own quick ones, while a server is overloaded or away."""
 
 
 class OpenAIModel:
@@ -54,6 +57,7 @@ class OpenAIModel:
         self.prefix, self.end = start + (control or ""), said.get("end", [start or DOCUMENT_START])[0]
         self.client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=2, timeout=600)
         self.name = name or self._only_model()
+        self._answered = threading.Event()  # set when the server has answered once: then one that is away may come back
         self._minimum = threading.Event()  # set when the server turned out not to know min_tokens
 
     def generate(
@@ -123,15 +127,31 @@ class OpenAIModel:
         with self._explained():
             if sampling.min_tokens and not self._minimum.is_set():
                 try:
-                    answer = self.client.completions.create(**wanted, extra_body={"min_tokens": sampling.min_tokens})
-                    return answer.choices[0]
+                    return self._patiently({**wanted, "extra_body": {"min_tokens": sampling.min_tokens}})
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                     if "min_tokens" not in error.response.text:
                         raise
                     if not self._minimum.is_set():
                         self._minimum.set()
                         log.warning("%s: does not know min_tokens; samples may be shorter than %d", self.url, sampling.min_tokens)
-            return self.client.completions.create(**wanted).choices[0]
+            return self._patiently(wanted)
+
+    def _patiently(self, wanted: dict[str, Any]) -> Any:
+        """Ask for a sample; wait longer and longer while the server limits the rate, fails, or is away after it had answered."""
+        import openai
+
+        for wait in (*_WAITS, None):
+            try:
+                answer = self.client.completions.create(**wanted)
+                self._answered.set()
+                return answer.choices[0]
+            except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
+                away = isinstance(error, openai.APIConnectionError)
+                if wait is None or (away and not self._answered.is_set()):
+                    raise
+                log.info("%s: %s; trying again in %.0f s", self.url, "no answer" if away else _said(error), wait)
+                time.sleep(wait)
+        raise AssertionError
 
     def _likelihood(self, job: tuple[str, str, bool]) -> Likelihood:
         context, text, ended = job

@@ -22,7 +22,7 @@ app = typer.Typer(
 reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Train a reward model from human labels.")
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.report),
+    "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.redteam, stages.report),
     "The whole job": (stages.run,),
     "Pieces": (texts.generate, pieces.inspect, pieces.schema),
 }
