@@ -82,8 +82,8 @@ class RedTeam:
         self._sampling(0)
         if self.budget is not None and self.asks > self.budget:
             raise InputError(
-                f"redteam.budget: {self.trials} trials of {self.rounds} rounds of {self.new} prompts, {self.tries} tries each, may ask "
-                f"the red model {self.asks:,} times, and the budget is {self.budget:,}; lower one of them, or raise it"
+                f"redteam.budget: {self.trials} trials of {self.rounds} rounds of {self.new} prompts, {self.tries} tries each, "
+                f"may ask the red model {self.asks:,} times, and the budget is {self.budget:,}; lower one of them, or raise it"
             )
 
     @property
