@@ -1,0 +1,165 @@
+"""GLUE's classification tasks: their rows, from folders of TSV files or the hub, and the measure each is judged by.
+
+Wang et al. 2019 (arXiv 1804.07461). Legend: N rows.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from phf.errors import InputError, require
+
+log = logging.getLogger("phf")
+
+Name = Literal["cola", "sst2", "mrpc", "rte", "qnli", "wnli", "qqp", "mnli"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A sentence, or two, and the number of its class."""
+
+    texts: tuple[str, ...]
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a task is trained on, and what it is judged by. GLUE keeps the labels of its test rows to itself."""
+
+    train: Sequence[Row]
+    dev: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task, as its files and the hub's data set have it.
+
+    Args:
+        folder: of train.tsv and the dev file, in the folder of all tasks.
+        texts: columns of the TSV files with the sentences.
+        hub_texts: the same on the hub.
+        label: column of the TSV files with the class; on the hub it is "label".
+        classes: as TSV files write them; a class's place is its number on the hub.
+        metrics: what is measured; the task's score is their mean, as in GLUE.
+        columns: of TSV files without a header.
+        dev: name of the dev split, in files and on the hub.
+    """
+
+    folder: str
+    texts: tuple[str, ...]
+    hub_texts: tuple[str, ...]
+    label: str = "label"
+    classes: tuple[str, ...] = ("0", "1")
+    metrics: tuple[str, ...] = ("acc",)
+    columns: tuple[str, ...] | None = None
+    dev: tuple[str, str] = ("dev", "validation")
+
+    def score(self, found: Mapping[str, float]) -> float:
+        """Give the task's score of its metrics."""
+        return float(np.mean([found[metric] for metric in self.metrics]))
+
+
+_PAIR = ("sentence1", "sentence2")
+_ENTAILS = ("entailment", "not_entailment")
+TASKS: Mapping[str, Task] = {
+    "cola": Task("CoLA", ("sentence",), ("sentence",), metrics=("mcc",), columns=("source", "label", "mark", "sentence")),
+    "sst2": Task("SST-2", ("sentence",), ("sentence",)),
+    "mrpc": Task("MRPC", ("#1 String", "#2 String"), _PAIR, label="Quality", metrics=("acc", "f1")),
+    "rte": Task("RTE", _PAIR, _PAIR, classes=_ENTAILS),
+    "qnli": Task("QNLI", ("question", "sentence"), ("question", "sentence"), classes=_ENTAILS),
+    "wnli": Task("WNLI", _PAIR, _PAIR),
+    "qqp": Task("QQP", ("question1", "question2"), ("question1", "question2"), label="is_duplicate", metrics=("acc", "f1")),
+    "mnli": Task(
+        "MNLI", _PAIR, ("premise", "hypothesis"), label="gold_label",
+        classes=("entailment", "neutral", "contradiction"), dev=("dev_matched", "validation_matched"),
+    ),
+}  # fmt: skip
+
+
+def read(name: str, data: str) -> Rows:
+    """Read a task's rows.
+
+    Args:
+        name: of the task.
+        data: folder that holds the tasks' folders, as GLUE's archives have them; or `hf:` and a data set of the hub.
+
+    Raises:
+        InputError: if they are not there, or not what GLUE's are; the message names file, line or column.
+    """
+    task = TASKS[name]
+    if data.startswith("hf:"):
+        train, dev = (_from_hub(task, name, data[3:], split) for split in ("train", task.dev[1]))
+    else:
+        train, dev = (_from_file(task, Path(data) / task.folder / f"{split}.tsv") for split in ("train", task.dev[0]))
+    return Rows(train, dev)
+
+
+def measure(metrics: Sequence[str], found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Judge predicted classes.
+
+    acc = share predicted right. f1 = 2 TP / (2 TP + FP + FN) of class 1. mcc = (TP TN - FP FN) / sqrt((TP + FP) (TP + FN)
+    (TN + FP) (TN + FN)), Matthews' correlation. Both are 0 where their denominator is: a model that says one class only has
+    learned nothing.
+
+    Args:
+        metrics: which.
+        found: (N,) predicted classes.
+        labels: (N,) true ones.
+    """
+    hit, miss = float(((found == 1) & (labels == 1)).sum()), float(((found == 0) & (labels == 1)).sum())
+    alarm, pass_ = float(((found == 1) & (labels == 0)).sum()), float(((found == 0) & (labels == 0)).sum())
+    denominator = np.sqrt((hit + alarm) * (hit + miss) * (pass_ + alarm) * (pass_ + miss))
+    known: dict[str, Callable[[], float]] = {
+        "acc": lambda: float((found == labels).mean()),
+        "f1": lambda: 2 * hit / (2 * hit + alarm + miss) if hit else 0.0,
+        "mcc": lambda: float((hit * pass_ - alarm * miss) / denominator) if denominator else 0.0,
+    }
+    return {metric: known[metric]() for metric in metrics}
+
+
+def _from_file(task: Task, path: Path) -> list[Row]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; expected data to be a folder with GLUE's {task.folder}/train.tsv and {task.dev[0]}.tsv, "
+            "or hf:nyu-mll/glue"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected one of GLUE's TSV files") from None
+    first = 0 if task.columns else 1
+    columns = list(task.columns or (lines[0].split("\t") if lines else []))
+    missing = [name for name in (*task.texts, task.label) if name not in columns]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(columns) or 'nothing'}")
+    places, label = [columns.index(name) for name in task.texts], columns.index(task.label)
+    rows, broken = [], []
+    for number, line in enumerate(lines[first:], start=first + 1):
+        cells = line.split("\t")  # GLUE's files quote nothing
+        if len(cells) <= max(*places, label):
+            broken.append(number)
+            continue
+        if cells[label] not in task.classes:
+            raise InputError(f"{path}, line {number}: class {cells[label]!r}; expected one of {', '.join(task.classes)}")
+        rows.append(Row(tuple(cells[place] for place in places), task.classes.index(cells[label])))
+    if not rows:
+        raise InputError(f"{path}: no rows in it")
+    if broken:
+        log.warning("%s: %d of %d lines lack columns and are left out, line %d first", path, len(broken), len(lines), broken[0])
+    return rows
+
+
+def _from_hub(task: Task, name: str, dataset: str, split: str) -> list[Row]:
+    datasets: Any = require("datasets", "data", f"the data set {dataset}")
+    try:
+        loaded = datasets.load_dataset(dataset, name, split=split)
+        columns = [loaded[column] for column in (*task.hub_texts, "label")]
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"hf:{dataset}: {name}, {split} cannot be read ({reason}); expected a data set such as hf:nyu-mll/glue, "
+                         "or a folder of GLUE's TSV files") from None  # fmt: skip
+    return [Row(tuple(map(str, texts)), int(label)) for *texts, label in zip(*columns, strict=True)]
