@@ -37,7 +37,7 @@ class Regex:
         """Give the reward of each text: (N,) float32; 0 for an empty one."""
         patterns = [self._compiled(pattern) for pattern in self.patterns]
         counts = [sum(1 for pattern in patterns for _ in pattern.finditer(text)) for text in texts]
-        return -np.array([count / max(1, len(text)) for count, text in zip(counts, texts, strict=True)], np.float32)
+        return np.array([0.0 - count / max(1, len(text)) for count, text in zip(counts, texts, strict=True)], np.float32)
 
     def findings(self, text: str) -> list[Finding]:
         """Mark the matches, in the order they begin."""
