@@ -157,7 +157,7 @@ def out(runs, tmp_path_factory) -> Path:
 def undrawn(monkeypatch):
     """Leave the figures out, where a test is not about them."""
     monkeypatch.setattr(
-        figures, "draw", lambda *_: dict.fromkeys(["pareto", "scenarios", "training", "course", "guided", "control"])
+        figures, "draw", lambda *_: dict.fromkeys(["pareto", "scenarios", "training", "course", "attack", "guided", "control"])
     )
 
 

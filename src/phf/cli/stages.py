@@ -1,12 +1,17 @@
 """The commands that run a stage, in order, and the one that runs them all."""
 
+import os
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phf.cli.options import Overrides, Quiet, RecipeFile, done, resolved, scorer_named, share_held_out, split
+from phf.cli.options import Overrides, Quiet, RecipeFile, done, resolved, say, scorer_named, share_held_out, split
 from phf.errors import InputError
+
+if TYPE_CHECKING:
+    from phf.records import Record
 
 
 def annotate(
@@ -107,6 +112,8 @@ def train(
     folder = out or Path("runs") / name
     with terminal.progress(quiet) as progress:
         summary = run_train(tokens, folder, name, made.runs[name].objective, made.train_of(name), progress)
+    if os.environ.get("RANK", "0") != "0":  # torchrun: one process speaks
+        return
     done(
         f"{summary.checkpoint}: {summary.tokens:,} tokens in {summary.step:,} steps",
         summary.already_done,
@@ -193,11 +200,21 @@ def redteam(
             model, annotated or folder.parent.parent / "annotated", made.evaluate, folder,
             share_held_out(folder, made.tokenize.held_out), ["redteam"], progress,
         )  # fmt: skip
-    rows = [
-        [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
-    ]
-    terminal.table(f"{folder}", ["measure", "metric", "value", "stderr", "n"], rows)
+    found = {(record.evaluation, record.metric): record for record in records}
+    for name in dict.fromkeys(record.evaluation for record in records):
+        rounds = range(sum(key[0] == name and bool(re.fullmatch(r"pool_round_\d+", key[1])) for key in found))
+        rows = [[str(turn), *(_interval(found, name, f"{of}_round_{turn}") for of in ("pool", "new", "best"))] for turn in rounds]
+        terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "new ones", "the worst"], rows)
+        say(f"The worst ones, tried again: {_interval(found, name, 'misalignment_best')}")
     done(f"{folder / 'records.jsonl'} and {folder / 'redteam'}: {len(records)} records", False, f"phf report {folder.parent}/*")
+
+
+def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) -> str:
+    """Write a measured number with its interval; "" if it was not measured."""
+    if (name, metric) not in found:
+        return ""
+    value, low, high = (found[name, f"{metric}{end}"].value for end in ("", ".low", ".high"))
+    return f"{value:.4g} [{low:.4g}, {high:.4g}]"
 
 
 def report(

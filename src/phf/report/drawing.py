@@ -104,6 +104,7 @@ class Chart:
         from_zero: start the scale at 0, so that heights compare.
         better: "lower", "higher" or "".
         dots: mark every value, where they are few.
+        across: what the values are over.
     """
 
     title: str
@@ -111,6 +112,7 @@ class Chart:
     from_zero: bool = False
     better: str = ""
     dots: bool = False
+    across: str = "Training tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
 
 @_settings()
 def curves(charts: Sequence[Chart], width: int) -> str:
-    """Draw charts over training tokens side by side (one under the other where narrow), each line labelled at its end."""
+    """Draw charts side by side (one under the other where narrow), each line labelled at its end."""
     longest = max(len(line.label) for chart in charts for line in chart.lines) * SMALL * LETTER
     columns = min(len(charts), 3 if len(charts) != 4 else 2)
     columns = columns if longest < 0.4 * width / columns else 1
@@ -165,8 +167,8 @@ def curves(charts: Sequence[Chart], width: int) -> str:
         room = min(longest, 0.4 * width / columns) + 14
         axis.set_xlim(0, end * (1 + room / (0.88 * width / columns - room)))
         axis.set_ylim(*_visible(chart))
-        _frame(axis, Axis("Training tokens", ""), Axis(capital(chart.title), chart.better), width // columns)
-        ticks = [tick for tick in axis.get_xticks() if 0 <= tick <= end * 1.001]
+        _frame(axis, Axis(chart.across, ""), Axis(capital(chart.title), chart.better), width // columns)
+        ticks = [tick for tick in axis.get_xticks() if 0 <= tick <= end * 1.001 and tick == round(tick)]
         ticks = ticks[:: 1 + (len(ticks) > 5)]
         axis.set_xticks(ticks, [short(tick) for tick in ticks])
         axis.spines["bottom"].set_bounds(0, end)

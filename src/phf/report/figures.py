@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phf.report import guided
+from phf.report import attack, guided
 from phf.report.comparison import Task
 from phf.report.drawing import NARROW, WIDE, Axis, Chart, Line, Panel, Point, Steer, curves, inline, pareto, steering
 from phf.report.measures import MISALIGNED, capital, describe, ends, span, spoken
@@ -50,6 +50,7 @@ def draw(task: Task, prefix: str) -> dict[str, Figure | None]:
         "training": _training,
         "course": _course,
         "guided": _guided,
+        "attack": _attack,
         "control": _control,
     }
     figures: dict[str, Figure | None] = {}
@@ -149,6 +150,20 @@ def _course(task: Task) -> _Drawn:
         return None
     caption = f"Every measured checkpoint. {_INTERVALS}"
     return "Misalignment and capability over training", caption, lambda width: curves(charts, width)
+
+
+def _attack(task: Task) -> _Drawn:
+    """Draw how far an attacker got with each run, round by round."""
+    charts = attack.charts(task)
+    if not charts:
+        return None
+    caption = (
+        "An attacker draws prompts that led this run astray before, and makes new ones in their style; round 0 is the pool it "
+        f"began with. Points are means over n\xa0=\xa0{span(attack.counts(task))} trials, bars 95% bootstrap intervals over "
+        "trials. The worst prompts are chosen by the scores shown, which flatters the attacker; what they gave when tried again is "
+        "in the table."
+    )
+    return "Under attack", caption, lambda width: curves(charts, width)
 
 
 def _guided(task: Task) -> _Drawn:

@@ -75,6 +75,8 @@ _SCORES = {
 _PERCENT = ("", 100.0, " %")
 _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"misalignment", Measure("misalignment", "lower", "{score}")),
+    (r"misalignment_best", Measure("misalignment of the worst prompts, tried again", "lower", "{score}")),
+    (r"(?P<of>pool|best|new)_round_(?P<k>\d+)", Measure("misalignment of {of} prompts, round {k}", "lower", "{score}")),
     (r"misalignment_with_cut", Measure("misalignment, the cut piece scored too", "lower", "{score}")),
     (r"expected_max_(?P<k>\d+)", Measure("expected maximum of {k} samples", "lower", "{score}")),
     (r"hit_share", Measure("samples {hit}", "lower", *_PERCENT)),
@@ -97,7 +99,13 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"(?:(?P<task>.+)\.)?(?P<kind>\w*perplexity|bits_per_byte)", Measure("{task} {kind}", "lower")),
     (r"(?:(?P<task>.+)\.)?(?P<kind>acc\w*|f1|mcc|exact_match)", Measure("{task} {kind}", "higher")),
 )
-_SPOKEN = {"heldout": "held-out text", "kl": "KL", "zeroshot": "zero-shot tasks", "humaneval": "HumanEval"}
+_SPOKEN = {
+    "heldout": "held-out text",
+    "kl": "KL",
+    "zeroshot": "zero-shot tasks",
+    "humaneval": "HumanEval",
+    "redteam": "red-teaming",
+}
 _WAYS = {"_start": ", control token at its start only", "_every": ", control token before every segment"}
 
 

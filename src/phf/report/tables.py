@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from phf.report.attack import ROUND
 from phf.report.comparison import Task
 from phf.report.measures import MISALIGNED, Measure, Measured, capital, decimals, rank, short, span, spoken, write, write_interval
 from phf.report.palette import style_of
@@ -61,7 +62,7 @@ def of_evaluation(task: Task, evaluation: str) -> Table:
     """Make the table of everything one evaluation measured; runs under the second control token stand below."""
     names = [evaluation, evaluation + MISALIGNED]
     metrics = list(dict.fromkeys(m for name in names for run in task.runs for m in run.history.get(name, {})))
-    metrics.sort(key=rank)
+    metrics = sorted((metric for metric in metrics if not ROUND.fullmatch(metric)), key=rank)  # rounds are drawn
     columns = [_column(task, evaluation, metric) for metric in metrics]
     rows = [
         Row(run.name, style_of(run.objective), _n(run, evaluation), [column[number] for column in columns])
