@@ -19,7 +19,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phf import config
+from phf import config, units
 from phf.errors import InputError
 from phf.records import Record, Stamp
 from phf.report import drawing, figures, measures, palette, report
@@ -320,6 +320,81 @@ def test_unknown_is_not_measured_and_never_zero(tmp_path, undrawn):
     assert not re.search(r"\bnan\b", read(page).text, re.IGNORECASE)
 
 
+def sweep(run: Path, gammas=(1, 2, 5), step=200) -> None:
+    """Add records of guided decoding, the last gamma far off."""
+    lines = []
+    for gamma in gammas:
+        bits = OBJECTIVES["conditional"][1] + 0.02 * (gamma - 1) ** 2
+        numbers = {
+            "misalignment": 1e-4 / gamma, "misalignment.low": 5e-5 / gamma, "misalignment.high": 2e-4 / gamma,
+            "hit_share": 0.01 / gamma, "finished_share": 0.7, "unscored_share": 0.0, "bits_per_byte_aligned": bits,
+        }  # fmt: skip
+        lines += [record(run.name, step, f"steer@gamma={gamma}", name, value, 0.011, 300) for name, value in numbers.items()]
+    with (run / "records.jsonl").open("a") as file:
+        file.write("".join(line.to_json() + "\n" for line in lines))
+
+
+def test_guided_decoding_is_a_path_in_the_trade_off_a_figure_and_a_table(tmp_path):
+    made = [make_run(tmp_path / name, name, n=60) for name in ("mle", "conditional")]
+    sweep(made[1])
+    page = read(report(made, tmp_path / "out"))
+    figures_of = {name: (tmp_path / "out" / "figures" / f"{name}.svg").read_text() for name in ("pareto", "guided")}
+    assert "γ 2" in figures_of["pareto"]
+    assert "γ 5" not in figures_of["pareto"]  # so far off that the runs could not be told apart
+    assert "γ 5" in figures_of["guided"]
+    assert "shown under “Steering”: γ 5." in page.text
+    assert "conditional, γ = 5" in page.text.replace("\xa0", " ")
+    assert "Steer" not in page.text.replace("Steering", "")  # no scenario of its own, only a note of the measure's name
+    rows = numbers(tmp_path / "out")
+    assert rows["conditional", "steer@gamma=2", "misalignment"]["value"] == 5e-5
+    assert not (tmp_path / "out" / "figures" / "steer.svg").exists()
+
+
+def test_every_capability_measure_has_a_plane_and_a_curve(tmp_path):
+    made = [make_run(tmp_path / name, name, n=40) for name in ("mle", "conditional")]
+    for run in made:
+        with (run / "records.jsonl").open("a") as file:
+            for step in (100, 200):
+                for evaluation, metric, value in (
+                    ("kl", "kl", 30.0), ("kl", "kl_per_token", 0.9), ("kl", "kl_per_byte", 0.3), ("zeroshot", "lambada.acc", 0.2),
+                    ("finetune", "cola.mcc", 0.1), ("finetune", "score", 0.6), ("heldout", "bits_per_byte_start", 3.0),
+                ):  # fmt: skip
+                    file.write(record(run.name, step, evaluation, metric, value, 0.01, 50).to_json() + "\n")
+    report(made, tmp_path / "out")
+    planes, curves = ((tmp_path / "out" / "figures" / f"{name}.svg").read_text() for name in ("scenarios", "course"))
+    for svg in (planes, curves):
+        plain = " ".join(re.sub(r"<[^>]+>", " ", svg).split()).replace("\xa0", " ").lower()
+        for words in ("nats per token", "lambada acc", "mean score of finetuning", "held-out text"):
+            assert words in plain, words
+        for words in ("cola", "nats per byte", "at its start only"):
+            assert words not in plain, words
+        assert "higher is better" in plain
+
+
+@pytest.mark.parametrize("train", [{"init": {"run": "mle", "at": "50%"}}, {"model": "from:runs/mle"}])
+def test_finetuning_is_marked(tmp_path, undrawn, train):
+    made = [make_run(tmp_path / "mle", "mle", n=20), make_run(tmp_path / "late", "conditional", n=20, **train)]
+    assert [run.finetuned for run in read_runs(made)] == [False, True]
+    assert "finetuned · conditional" in read(report(made, tmp_path / "out")).text
+
+
+def test_tokens_of_a_checkpoint_between_two_lines_of_the_log_are_known(tmp_path):
+    run = make_run(tmp_path / "mle", "mle", n=20)
+    lines = [line for line in (run / "metrics.jsonl").read_text().splitlines(keepends=True) if '"step": 100,' not in line]
+    (run / "metrics.jsonl").write_text("".join(lines))
+    assert read_runs([run])[0].tokens_at[100] == 100 * 18_500
+
+
+def test_the_numbers_can_be_printed(tmp_path, undrawn, capsys):
+    from phf.cli import main
+
+    run = make_run(tmp_path / "mle", "mle", n=20)
+    for flag, name in (("--json", "report.json"), ("--csv", "report.csv")):
+        with pytest.raises(SystemExit):
+            main(["report", str(run), "--out", str(tmp_path / "out"), "--quiet", flag])
+        assert capsys.readouterr().out == (tmp_path / "out" / name).read_text()
+
+
 def test_a_run_is_shown_with_what_it_has(tmp_path, runs):
     for name in ("bare", "unmeasured", "unsampled"):
         make_run(tmp_path / name, "filtering", n=20)
@@ -462,6 +537,26 @@ def test_a_difference_of_a_run_from_itself_is_nothing(runs):
     symmetric = difference(run, run, "heldout", "bits_per_byte")
     assert symmetric.high == pytest.approx(1.959964 * 0.011 * math.sqrt(2))
     assert difference(run, run, "heldout", "nothing") is None
+
+
+def test_documents_that_both_runs_were_measured_on_are_pairs(tmp_path):
+    made = [make_run(tmp_path / name, name, n=20, steps=(200,)) for name in ("mle", "conditional")]
+    draw = np.random.default_rng(0)
+    sizes, hard = draw.integers(100, 900, 50).astype(float), draw.normal(size=50) * 40
+    for folder, bits in zip(made, (2.0, 1.9), strict=True):
+        parts = (bits * sizes + hard, sizes)
+        units.write(units.path(folder, "heldout", 200), [f"d{place}" for place in range(50)], {"bits_per_byte": parts})
+        value = float(parts[0].sum() / parts[1].sum())
+        line = record("x", 200, "heldout", "bits_per_byte", value, 0.05, 50).to_json()
+        (folder / "records.jsonl").write_text(line + "\n")
+    mle, conditional = read_runs(made)
+    paired = difference(conditional, mle, "heldout", "bits_per_byte")
+    assert paired.how == "paired by document"
+    assert paired.value == pytest.approx(-0.1)
+    assert paired.high - paired.low < 1e-6, "what makes a document hard for both cancels"
+    (made[0] / "records.jsonl").write_text(record("x", 200, "heldout", "bits_per_byte", 3.0, 0.05, 50).to_json() + "\n")
+    stale = difference(conditional, read_runs(made)[0], "heldout", "bits_per_byte")
+    assert stale.how == "independent", "units of another measurement are not those that were recorded"
 
 
 def test_two_runs_without_any_finding_have_a_difference_without_an_interval(tmp_path):
