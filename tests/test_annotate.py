@@ -114,6 +114,17 @@ def test_several_scorers_in_one_pass(tmp_path):
         np.testing.assert_array_equal(document.rewards, other.rewards)
 
 
+def test_each_scorer_is_given_as_much_at_once_as_it_likes(tmp_path):
+    corpus = corpus_of(tmp_path / "c.jsonl", ["x" * 400] * 9)
+    also = {"few": {"name": "toy-batch", "batch_characters": 700}, "many": {"name": "toy-batch", "batch_characters": 3_000}}
+    annotate(corpus, options(scorer="toy-batch", also=also), tmp_path / "out")
+    given = {name: [float(each.rewards[0]) for each in read_annotated(tmp_path / "out", name)] for name in ("rewards", *also)}
+    # The largest takes eight documents of 400 characters and then one; the others cut these again.
+    assert given["many"] == [-3200] * 8 + [-400]
+    assert given["rewards"] == [-1200] * 6 + [-800] * 2 + [-400]
+    assert given["few"] == [-800] * 8 + [-400]
+
+
 def test_a_document_that_brings_the_scorer_down_costs_only_itself(tmp_path):
     texts = poem(40)
     bad = {3: "!raise", 4: "!short", 11: "!hang", 17: "!crash", 22: "!exit", 39: "!sleep"}

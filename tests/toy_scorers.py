@@ -17,7 +17,7 @@ def install(folder, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-scorers\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[phf.scorers]\ntoy = toy_scorers:Toy\ntoy-document = toy_scorers:ToyDocument\n"
-        "toy-device = toy_scorers:ToyDevice\n"
+        "toy-device = toy_scorers:ToyDevice\ntoy-batch = toy_scorers:ToyBatch\n"
         "[phf.segmenters]\ntoy-lossy = toy_scorers:Lossy\n"
     )
     monkeypatch.syspath_prepend(folder)
@@ -58,6 +58,16 @@ class ToyDevice:
 
     def score(self, texts):
         return np.zeros(len(texts), np.float32)
+
+
+@dataclass(frozen=True)
+class ToyBatch:
+    """-(characters that it was given at once)."""
+
+    batch_characters: int = 1_000
+
+    def score(self, texts):
+        return np.full(len(texts), -sum(map(len, texts)), np.float32)
 
 
 @dataclass(frozen=True)

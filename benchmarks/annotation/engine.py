@@ -71,13 +71,15 @@ def of_memory(folder):
             scorer={"name": "regex", "patterns": ["bad|worse"]}, segmenter={"name": "lines"}, workers=2, part=500
         )
         with Watch() as watch:
-            moments = []
-            annotate(corpus, options, folder / f"memory-{times}", lambda at, to=moments: to.append((time.time(), at.done)))
-        peaks[times], seconds[times] = watch.peak, moments[-1][1] / rate(moments, folder / f"memory-{times}", 2)
+            start = time.perf_counter()
+            annotate(corpus, options, folder / f"memory-{times}")
+        peaks[times], seconds[times] = watch.peak, time.perf_counter() - start
     against = f"a corpus of {3 * sum(map(len, texts)):,} characters"
     yield row("memory: corpus 10 times as large", peaks[30] / peaks[3], "x", against, "<= 1.1")
     yield row("memory: corpus 10 times as large", peaks[30] / 2**20, "MiB")
-    yield row("memory: time of a corpus 10 times as large", seconds[30] / seconds[3], "x", against)
+    yield row(
+        "memory: time of a corpus 10 times as large", seconds[30] / seconds[3], "x", f"{against} ({seconds[3]:.1f} s)", "<= 11"
+    )
 
 
 class Watch:

@@ -1,7 +1,8 @@
 """Score one part of a corpus and write it: what a scoring process does, told message by message to its keeper.
 
 Scorers are given texts in batches of about 20,000 characters. One with an attribute `batch_characters` says itself how much
-text it likes in one call; one with a field `device` that is not "cpu" runs on a GPU where there is one, and gets more.
+text it likes in one call; one with a field `device` that is not "cpu" runs on a GPU where there is one, and gets more. Of several
+scorers each is given what it likes: documents are taken in batches of the largest size, and cut again for the others.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
@@ -118,12 +119,13 @@ class Annotator:
         self._segmenter = config.build("segmenters", options.segmenter)
         self._scorers: list[Scorer] = [config.build("scorers", each) for each in (options.scorer, *options.also.values())]
         self._also = list(options.also)
-        self._batch = min(map(_batch_characters, self._scorers))
+        self._batches = [_batch_characters(scorer) for scorer in self._scorers]
         self._request = Request(Path(), [])
         self._seconds: dict[int, float] = {}
         # Models are loaded at the first text they see; that is not to be the first document's time.
         with _only_input_errors():
-            self._score([self._segmenter.segment("A line.\n")])
+            for scorer in self._scorers:
+                _rewards(scorer, [self._segmenter.segment("A line.\n")])
 
     def annotate(self, request: Request) -> None:
         """Score a part and write it.
@@ -136,8 +138,10 @@ class Annotator:
         """
         self._request = request
         self._seconds = {}
-        for batch in self._batches():
-            self._try(batch)
+        places = [place for place, row in enumerate(request.rows) if row.text]
+        # Always grouped in the same way, so that what a scorer sees at once never varies.
+        for group in _groups([len(request.rows[place].text or "") for place in places], max(self._batches)):
+            self._try([places[number] for number in group])
         documents, outcomes, failures = [], [], []
         for place, row in enumerate(request.rows):
             outcome = request.known.get(place, row.fault)
@@ -173,21 +177,6 @@ class Annotator:
         )
         self._tell(("written", part))
 
-    def _batches(self) -> Iterator[list[int]]:
-        """Group the part's documents, always in the same way, so that what a scorer sees at once never varies."""
-        batch: list[int] = []
-        size = 0
-        for place, row in enumerate(self._request.rows):
-            if not row.text:
-                continue
-            batch.append(place)
-            size += max(len(row.text), _LEAST_CHARACTERS)
-            if size >= self._batch:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
     def _try(self, group: list[int]) -> None:
         """Score a group of documents; one by one if it cannot be scored together."""
         group = [place for place in group if place not in self._request.known]
@@ -198,8 +187,6 @@ class Annotator:
                 self._try([place])
             return
         self._tell(("scoring", group))
-        # The signal's default action ends the process, whatever code it is in and whether or not a keeper lives.
-        signal.setitimer(signal.ITIMER_REAL, self._timeout * (len(group) if self._request.patient else 1))
         try:
             outcomes = self._outcomes(group)
         except InputError:
@@ -219,20 +206,45 @@ class Annotator:
         for place in group:
             row = self._request.rows[place]
             start = time.perf_counter()
+            self._set_timer(1)
             pieces.append(segment(self._segmenter, row.id, row.text or ""))
             self._seconds[place] = time.perf_counter() - start
         start = time.perf_counter()
-        rewards = self._score(pieces)
+        rewards = zip(*[self._column(scorer, batch, pieces) for scorer, batch in zip(self._scorers, self._batches, strict=True)])
         lengths = [len(self._request.rows[place].text or "") for place in group]
         rate = (time.perf_counter() - start) / sum(lengths)
         for place, length in zip(group, lengths, strict=True):
             self._seconds[place] += rate * length
-        return dict(zip(group, rewards, strict=True))
+        return {place: list(columns) for place, columns in zip(group, rewards, strict=True)}
 
-    def _score(self, documents: list[list[str]]) -> list[Outcome]:
-        """Score documents given in segments by every scorer: for each document one (S,) array a scorer."""
-        columns = [_rewards(scorer, documents) for scorer in self._scorers]
-        return [list(rewards) for rewards in zip(*columns, strict=True)]
+    def _column(self, scorer: Scorer, batch: int, documents: list[list[str]]) -> list[np.ndarray]:
+        """Score documents given in segments, as many at a time as the scorer likes: for each an (S,) array."""
+        rewards: list[np.ndarray] = []
+        for group in _groups([sum(map(len, segments)) for segments in documents], batch):
+            self._set_timer(len(group))
+            rewards += _rewards(scorer, [documents[place] for place in group])
+        return rewards
+
+    def _set_timer(self, documents: int) -> None:
+        """Allow the time of one document for what comes, or that of all of them, if the scorer is known to be slow.
+
+        The signal's default action ends the process, whatever code it is in and whether or not a keeper lives.
+        """
+        signal.setitimer(signal.ITIMER_REAL, self._timeout * (documents if self._request.patient else 1))
+
+
+def _groups(sizes: Iterable[int], batch: int) -> Iterator[list[int]]:
+    """Group what has these sizes in characters, by place, so that each group but the last has at least `batch` of them."""
+    group: list[int] = []
+    total = 0
+    for place, size in enumerate(sizes):
+        group.append(place)
+        total += max(size, _LEAST_CHARACTERS)
+        if total >= batch:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
 def _batch_characters(scorer: Scorer) -> int:
