@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from checkpoints import CONTROLS, checkpoint, legible
-from phf import evaluate, lm, units
+from phf import config, evaluate, lm, units
+from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate import Setting
 from phf.evaluate.kl import ForwardKL
 from phf.lm import Completion, Likelihood
+from phf.records import read_records
 from phf.segmenters import Sentences
 from phf.tokenizer import train_tokenizer
 from served import served
+from tiny import annotated
 
 torch.set_num_threads(1)
 
@@ -206,6 +209,19 @@ def test_a_server_that_dies_leaves_no_half_reference(tmp_path):
     with served(loaded, dies_after=15) as address, pytest.raises(InputError, match="no server answers there"):
         take(ForwardKL(address, n=12, max_tokens=12), loaded, settings(tmp_path))
     assert not list((tmp_path / "shared").glob("references/*/"))
+
+
+def test_a_server_that_dies_mid_run_keeps_the_measures_before_it(tmp_path):
+    pytest.importorskip("openai")
+    loaded = lm.load(str(checkpoint(tmp_path / "run", segmenter=None, change=legible)))
+    made = [Document(f"d{number}", ["The reader opens. "], np.array([0.0], np.float32)) for number in range(40)]
+    corpus, out = annotated(tmp_path / "annotated", made), tmp_path / "out"
+    measures = {"heldout": {"name": "heldout", "documents": 5}, "no-prompt": {"name": "samples", "n": 9, "max_tokens": 10}}
+    options = config.Evaluate(measures=measures)
+    with served(loaded, dies_after=8) as address, pytest.raises(InputError, match="no server answers there"):
+        evaluate.evaluate(address, corpus, options, out, held_out=0.5)
+    assert {record.evaluation for record in read_records(out / "records.jsonl")} == {"heldout"}
+    assert not (out / "samples").exists()
 
 
 def test_placement_is_that_of_the_recipe(tmp_path):

@@ -192,6 +192,15 @@ def test_prompts_that_cannot_be_used_say_why(tmp_path, name, content, says):
     assert says in str(error.value)
 
 
+def test_another_file_of_prompts_is_another_measurement(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("one\n")
+    before = Samples(prompts=str(path)).reads()
+    path.write_text("two\n")
+    assert Samples(prompts=str(path)).reads() != before
+    assert Samples().reads() == Samples(prompts="held-out").reads() == {}
+
+
 def test_an_empty_list_of_prompts_is_refused(setting):
     with pytest.raises(InputError, match="an empty list"):
         take(Samples(prompts=[]), Says(whole("text")), setting)

@@ -106,6 +106,14 @@ def test_accuracy_and_its_error_are_those_of_the_answers(setting, passages):
     assert (limited["lambada.acc"].value, limited["lambada.acc"].n) == (1, 2)
 
 
+def test_one_task_with_two_files_is_two_tasks(tmp_path, setting, passages):
+    (tmp_path / "other.jsonl").write_text(json.dumps({"text": "One more"}) + "\n")
+    tasks = [{"task": "lambada_openai", "path": str(path), "name": path.stem} for path in (passages, tmp_path / "other.jsonl")]
+    found = take(ZeroShot(tasks=tasks), Knows(["more"]), setting)
+    assert (found["lambada.acc"].value, found["other.acc"].value) == (0.2, 1)
+    assert math.isnan(found["other.acc"].stderr)
+
+
 def test_tasks_of_files_and_folders(tmp_path, setting, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     rows = [{"question": "One or two?", "choices": ["one", "two"], "answer": place % 2} for place in range(4)]

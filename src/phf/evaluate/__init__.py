@@ -174,8 +174,8 @@ def _evaluate(
             "corpus": outputs.fingerprint(corpus),
         }
         evaluation: Any = config.build("evaluations", component)
-        if hasattr(evaluation, "reads"):
-            made_from["reads"] = evaluation.reads()
+        if reads := evaluation.reads() if hasattr(evaluation, "reads") else {}:
+            made_from["reads"] = reads
         found = journal.find(name, made_from)
         if found is None:
             setting = Setting(run, step, name, out, scorer, segmenter, options.seed, read_held_out, progress, shared)

@@ -1,5 +1,6 @@
 """What a model can be taught: finetuned on GLUE's classification tasks, several seeds each, and judged on their dev rows."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,24 +82,19 @@ class FineTune:
                 made_from = {"model": weights, "control": local.control, "rows": _mark(rows), **self._options()}
                 result = _known(kept, made_from)
                 if result is None:
-                    stage = f"{name}, seed {seed}"
                     train, stop = self._parts(rows, seed)
-                    result = finetune(
-                        local,
-                        task,
-                        train,
-                        stop,
-                        rows.dev,
-                        self,
-                        seed,
-                        lambda done, total, stage=stage: setting.report(done, total, f"steps of {stage}"),
-                    )
+                    listen = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
+                    result = finetune(local, task, train, stop, rows.dev, self, seed, listen)
                     outputs.write_json(kept, {"made_from": made_from, **result})
                 found.append(result["metrics"])
                 scores[seed - setting.seed, place] = task.score(found[-1])
             for metric in task.metrics:
                 yield _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in found])
         yield _over_seeds(setting, "score", scores.mean(axis=1))
+
+    @staticmethod
+    def _report(setting: Setting, unit: str, done: int, total: int) -> None:
+        setting.report(done, total, unit)
 
     def _options(self) -> dict[str, Any]:
         """Give what of the configuration changes what one task and seed gives."""

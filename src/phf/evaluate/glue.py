@@ -123,7 +123,7 @@ def measure(metrics: Sequence[str], found: np.ndarray, labels: np.ndarray) -> di
 
 def _from_file(task: Task, path: Path) -> list[Row]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # and at no other sign: \u2028 is text
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; expected data to be a folder with GLUE's {task.folder}/train.tsv and {task.dev[0]}.tsv, "
@@ -132,10 +132,10 @@ def _from_file(task: Task, path: Path) -> list[Row]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected one of GLUE's TSV files") from None
     first = 0 if task.columns else 1
-    columns = list(task.columns or (lines[0].split("\t") if lines else []))
+    columns = list(task.columns or lines[0].split("\t"))
     missing = [name for name in (*task.texts, task.label) if name not in columns]
     if missing:
-        raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(columns) or 'nothing'}")
+        raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(filter(None, columns)) or 'nothing'}")
     places, label = [columns.index(name) for name in task.texts], columns.index(task.label)
     rows, broken = [], []
     for number, line in enumerate(lines[first:], start=first + 1):

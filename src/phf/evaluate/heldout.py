@@ -74,7 +74,7 @@ class HeldOut:
         if any(len(found) != len(size) for found, size in zip(bits, sizes, strict=True)):  # a model that gives whole texts only
             return {"": (np.array([found.sum() for found in bits]), _sums(sizes, every))}
         rewards = [np.asarray(document.rewards) for document in documents]
-        kinds = {
+        kinds: dict[str, Sequence[np.ndarray]] = {
             "": every,
             "_aligned": [reward >= self.threshold for reward in rewards],
             "_misaligned": [reward < self.threshold for reward in rewards],

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from phf import config, statistics
+from phf import config, outputs, statistics
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate import Setting
@@ -77,6 +77,11 @@ class Samples:
 
     def __post_init__(self) -> None:
         self._sampling(0)  # refuses what cannot be
+
+    def reads(self) -> dict[str, Any]:
+        """Name what the numbers hang on beside the configuration: the file of prompts."""
+        path = Path(self.prompts) if isinstance(self.prompts, str) else None
+        return {"prompts": outputs.fingerprint(read_prompts(path))} if path and path.is_file() else {}
 
     def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
         """Sample, score, keep the samples in `samples/`, and sum up; n = samples with a score.

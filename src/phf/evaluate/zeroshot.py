@@ -79,13 +79,12 @@ class ZeroShot:
             from lm_eval import simple_evaluate
 
             manager = _manager(tuple(self.include))
-            tasks, names = self._tasks(manager)
+            tasks = self._tasks(manager)
             adapter = _adapter(placed(model, self.placement), self, setting, aloud)
             try:
-                loaded = [task if isinstance(task, str) else manager._load_spec(task) for task in tasks]
                 results = simple_evaluate(
                     adapter,
-                    tasks=loaded,
+                    tasks=tasks,
                     task_manager=manager,
                     num_fewshot=self.fewshot,
                     limit=self.limit,
@@ -103,12 +102,11 @@ class ZeroShot:
             except Exception as error:  # whatever a task's own code, its templates and its data set's loader raise
                 raise InputError(f"{setting.name}: {_blamed(error, self.run_code)}") from error
         for task, metrics in results["results"].items():
-            yield from _records(setting, names.get(task, task), metrics, results["n-samples"].get(task))
+            yield from _records(setting, task, metrics, results["n-samples"].get(task))
 
-    def _tasks(self, manager: Any) -> tuple[list[str | dict[str, Any]], dict[str, str]]:
-        """Give tasks as the harness takes them, and what records call those that have another name."""
+    def _tasks(self, manager: Any) -> list[str | dict[str, Any]]:
+        """Give tasks as the harness takes them."""
         tasks: list[str | dict[str, Any]] = []
-        names = {}
         for task in self.tasks:
             name = task if isinstance(task, str) else task["task"]
             if name not in manager.task_index and not (isinstance(task, str) and Path(task).is_file()):
@@ -117,10 +115,8 @@ class ZeroShot:
                     f"; did you mean {' or '.join(near)}?" if near else f" (it has {len(manager.all_tasks):,}: lm-eval ls tasks)"
                 )
                 raise InputError(f"lm-evaluation-harness has no task {name!r}{hint}")
-            if isinstance(task, dict):
-                task, names[name] = _local(task, manager.task_index[name]), task.get("name", name)
-            tasks.append(task)
-        return tasks, names
+            tasks.append(task if isinstance(task, str) else _local(task, manager.task_index[name]))
+        return tasks
 
 
 @functools.cache
@@ -143,6 +139,7 @@ def _local(task: Mapping[str, Any], entry: Any) -> dict[str, Any]:
         raise InputError(f"tasks: {task['task']} is a group or a tag; name one task to change it or read it from a file")
     known = load_yaml(entry.yaml_path, resolve_func=True)
     changed = {**known, **{key: value for key, value in task.items() if key not in ("path", "name")}}
+    changed["task"] = str(task.get("name", task["task"]))
     for key in ("tag", "group"):
         changed.pop(key, None)
     if "path" in task:

@@ -142,8 +142,8 @@ def table_caption(task: Task) -> str:
     how = " and ".join(words for way, words in resamplings if way in ways)
     resampled = f"of misalignment from {RESAMPLES:,} resamples {how}; of the rest " if how else ""
     return (
-        f"{text} Δ: the difference to {task.baseline.name} with its 95% interval, {resampled}from both intervals, taken as "
-        "independent, which for held-out text is wider than need be, since both models read the same documents. Grey where the "
+        f"{text} Δ: the difference to {task.baseline.name} with its 95% interval, {resampled}from the documents that both "
+        "were measured on, as pairs, or from both intervals, taken as independent, where there are none. Grey where the "
         "interval includes 0. All this is about one trained model each: another seed may move a run by more."
     )
 
