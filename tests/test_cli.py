@@ -173,7 +173,7 @@ def test_list_and_schema(tmp_path):
         (["annotate", "one.jsonl", "--text-column", "txt"], "txt"),
         (["tokenize", "nowhere"], "nowhere: no such folder; `phf annotate` writes"),
         (["train", "nowhere", "--objective", "mle"], "nowhere: no such folder; `phf tokenize` writes"),
-        (["train", "nowhere"], "give either --objective, by name, or --run"),
+        (["train", "nowhere"], "give either --objective, by name, or --only"),
         (["train", "nowhere", "--objective", "mel"], "unknown objective 'mel'; did you mean 'mle'?"),
         (["evaluate", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere"),

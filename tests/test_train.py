@@ -101,24 +101,79 @@ def test_bf16_products_train_float32_weights_to_about_the_same_loss(tokens, tmp_
     assert {str(tensor.dtype) for tensor in weights(tmp_path / "bf16").values()} == {"torch.float32"}
 
 
+def test_what_saves_memory_or_time_changes_no_loss(tokens, tmp_path):
+    go(tokens, tmp_path / "plain", "awr", tokens=256)
+    for name, changes in {
+        "checkpointed": {"activation_checkpointing": True},
+        "eager": {"attention": "eager"},
+    }.items():
+        go(tokens, tmp_path / name, "awr", tokens=256, **changes)
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "plain"), rel=1e-5), name
+
+
+@pytest.mark.slow
+def test_a_compiled_backbone_has_the_same_losses(tokens, tmp_path):
+    go(tokens, tmp_path / "plain", "awr", tokens=256)
+    go(tokens, tmp_path / "compiled", "awr", tokens=256, compile=True)
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-4)
+
+
+# objectives that change on the way
+
+
+def test_a_start_under_mle_has_its_losses_and_then_the_objectives(tokens, tmp_path):
+    go(tokens, tmp_path / "mle")
+    go(tokens, tmp_path / "awr", "awr", start=0.5)
+    first, second = losses(tmp_path / "mle"), losses(tmp_path / "awr")
+    assert second[:8] == pytest.approx(first[:8], rel=1e-5)
+    assert all(abs(a - b) > 0.01 for a, b in zip(first[8:], second[8:], strict=True))
+    assert "weight_ess" not in lines(tmp_path / "awr")[7]
+    assert "weight_ess" in lines(tmp_path / "awr")[8]
+
+
+def test_a_cooldown_has_no_control_tokens(tokens, tmp_path):
+    out = go(tokens, tmp_path / "run", "conditional", cooldown=0.25).checkpoint
+    assert ["aligned_share" in line for line in lines(tmp_path / "run")] == [True] * 12 + [False] * 4
+    assert json.loads((out / "phf.json").read_text())["data"]["objective"] == {"name": "mle"}
+    with pytest.raises(InputError, match=r"train\.cooldown is 0\.25, but rwr has no control tokens to leave out"):
+        go(tokens, tmp_path / "rwr", "rwr", cooldown=0.25)
+    assert not (tmp_path / "rwr").exists()
+
+
+@pytest.mark.parametrize("stop", [3, 4, 5])
+def test_stopped_where_the_objective_changes(tokens, tmp_path, stop, monkeypatch):
+    changes = {"start": 0.25, "cooldown": 0.5, "save_every": 256}
+    go(tokens, tmp_path / "straight", "conditional", **changes)
+    stop_after(stop, monkeypatch)
+    with pytest.raises(Stopped):
+        go(tokens, tmp_path / "stopped", "conditional", **changes)
+    monkeypatch.undo()
+    assert go(tokens, tmp_path / "stopped", "conditional", **changes).resumed_at == stop
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
+
+
+def stop_after(wanted, monkeypatch):
+    step = stage._Trainer._step
+
+    def stopping(trainer, *arguments):
+        if trainer.position.step == wanted - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return step(trainer, *arguments)
+
+    monkeypatch.setattr(stage._Trainer, "_step", stopping)
+
+
 # never lost
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_stopped_and_continued_is_straight_bit_for_bit(tokens, tmp_path, name, monkeypatch):
     go(tokens, tmp_path / "straight", name, save_every=256)
-    step = stage._Trainer._step
-
-    def stop_at_seven(trainer, *arguments):
-        if trainer.position.step == 6:
-            signal.raise_signal(signal.SIGTERM)
-        return step(trainer, *arguments)
-
-    monkeypatch.setattr(stage._Trainer, "_step", stop_at_seven)
+    stop_after(7, monkeypatch)
     with pytest.raises(Stopped, match="step 7 of 16") as stopped:
         go(tokens, tmp_path / "stopped", name, save_every=256)
     assert stopped.value.number == signal.SIGTERM
-    monkeypatch.setattr(stage._Trainer, "_step", step)
+    monkeypatch.undo()
     assert go(tokens, tmp_path / "stopped", name, save_every=256).resumed_at == 7
     for key, tensor in weights(tmp_path / "straight").items():
         assert torch.equal(weights(tmp_path / "stopped")[key], tensor), key
@@ -146,6 +201,45 @@ def test_another_run_in_the_same_folder_is_refused_and_nothing_changes(tokens, t
     with pytest.raises(InputError, match=r'objective\.name was "mle", now "rwr"'):
         go(tokens, tmp_path / "run", "rwr")
     assert (tmp_path / "run/config.yaml").read_bytes() == before
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import tiny
+from phf import config
+from phf.errors import InputError
+from phf.train import train
+store, out, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+def fill_up(progress):
+    if progress.done >= 7 * 64:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+model = {"preset": "gpt2-tiny", "n_layer": 1, "n_embd": 64, "n_head": 2}
+options = tiny.train_options(model=model, save_every=256, checkpoints=4)
+try:
+    train(store, out, "run", config.Component(name="mle"), options, fill_up)
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("limit", [20_000, 400_000], ids=["weights", "optimizer"])
+def test_a_full_disk_is_an_error_and_what_was_saved_is_whole(tokens, tmp_path, limit):
+    """A limit on the size of files stands for the disk, that cannot hold the weights, or them but not the optimizer's state."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FULL_DISK, str(tokens), str(tmp_path / "run")]
+    done = subprocess.run([*command, str(limit)], capture_output=True, text=True, env=environment)
+    assert "step 8 could not be saved (" in done.stderr, done.stderr
+    assert "is the disk full?); what was saved before is whole. Make room on the disk and run the same command" in done.stderr
+    assert "training goes on from step 4" in done.stderr
+    assert [path.name for path in (tmp_path / "run").glob("state-*")] == ["state-4"]
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-4"]
+    again = subprocess.run([*command, "100000000"], capture_output=True, text=True, env=environment)
+    assert again.returncode == 0, again.stderr
+    straight = subprocess.run([*command[:-1], str(tmp_path / "straight"), "100000000"], env=environment)
+    assert straight.returncode == 0
+    one, two = (load_file(tmp_path / name / "checkpoints/step-16/model.safetensors") for name in ("run", "straight"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 @pytest.mark.slow
@@ -269,6 +363,48 @@ def test_metrics_tell_the_spread_of_weights(tokens, tmp_path):
     assert line["weight_min"] <= line["weight_mean"] <= line["weight_max"]
     assert 0 < line["weight_ess"] <= 1
     assert line["tokens"] == 1024
+
+
+def test_metrics_tell_the_share_of_aligned_tokens(tokens, tmp_path):
+    go(tokens, tmp_path / "run", "conditional", {"threshold": 0.0, "drop": 0.0})
+    shares = [line["aligned_share"] for line in lines(tmp_path / "run")]
+    assert all(0 <= share <= 1 for share in shares)
+    assert 0.5 < sum(shares) / len(shares) < 0.9, "seven in ten sentences of the corpus are"
+
+
+def test_held_out_loss_is_that_of_the_documents_set_apart(tokens, tmp_path):
+    go(tokens, tmp_path / "run", tokens=1024, held_out_every=512, held_out_tokens=1_000_000, lr=1e-12, weight_decay=0.0)
+    looked = [line.get("held_out_nll") for line in lines(tmp_path / "run")]
+    assert [value is not None for value in looked] == [False] * 7 + [True] + [False] * 7 + [True]
+    from phf.lm import load
+
+    annotated = tokens.parent / "annotated"
+    from phf.documents import is_held_out, read_annotated
+
+    apart = [document.segments for document in read_annotated(annotated) if is_held_out(document.id, 0.1)]
+    model = load(str(tmp_path / "run"))
+    nats = sum(float(part.sum()) for part in model.segment_logprobs(apart))
+    from phf.tokenizer import encode, load_tokenizer
+
+    tokenizer = load_tokenizer(tokens / "tokenizer")
+    count = sum(len(ids) for segments in apart for ids in encode(tokenizer, list(segments)))
+    # Blocks run across documents and are short; an untrained model hardly minds.
+    assert looked[15] == pytest.approx(-nats / count, rel=0.02)
+
+
+def test_a_spike_is_reported_with_its_documents(tokens, tmp_path, caplog, monkeypatch):
+    step = stage._Trainer._step
+
+    def spiking(trainer, batch):
+        facts = step(trainer, batch)
+        return facts | {"loss": facts["loss"] * (3 if trainer.position.step == 40 else 1)}
+
+    monkeypatch.setattr(stage._Trainer, "_step", spiking)
+    go(tokens, tmp_path / "run", tokens=64 * 50, lr=1e-4)
+    (said,) = [record.getMessage() for record in caplog.records if "the loss of step" in record.getMessage()]
+    assert "run: the loss of step 40 is" in said
+    assert "standard deviation" in said
+    assert "it read doc-" in said
 
 
 def test_a_model_learns(tokens, tmp_path):

@@ -41,14 +41,13 @@ def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, po
     Raises:
         InputError: if it cannot be written; the states and checkpoints before it are whole.
     """
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights: dict[str, Any] = get_model_state_dict(learner, options=options)
-    moments = get_optimizer_state_dict(learner, optimizer, options=options)
+    weights = _weights(learner)
+    moments = get_optimizer_state_dict(learner, optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     random = gather_object([_random_state()])
     if not main:
         return
     with _writing(out, position.step), outputs.whole_directory(out / f"state-{position.step}") as folder:
-        save_file({name: weights[name].contiguous() for name in _names(learner).values()}, folder / "learner.safetensors")
+        save_file(weights, folder / "learner.safetensors")
         torch.save(moments, folder / "optimizer.pt")
         torch.save(random, folder / "random.pt")
         (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
@@ -94,7 +93,7 @@ def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[st
     Raises:
         InputError: if it cannot be written; the states and checkpoints before it are whole.
     """
-    weights: dict[str, Any] = get_model_state_dict(learner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    weights = _weights(learner)
     if not main:
         return
     model = learner.model
@@ -108,6 +107,12 @@ def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[st
             head = {name.removeprefix("value_head."): weights[name] for name in weights if name.startswith("value_head.")}
             save_file(head, folder / "value_head.safetensors")
         (folder / "phf.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _weights(learner: Learner) -> dict[str, torch.Tensor]:
+    """Give all weights whole and on the CPU, tied ones once; every process calls."""
+    whole: dict[str, Any] = get_model_state_dict(learner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return {name: whole[name].contiguous() for name in _names(learner).values() if name in whole}
 
 
 def _names(learner: Learner) -> dict[str, str]:
@@ -129,6 +134,8 @@ def _writing(out: Path, step: int) -> Iterator[None]:
         there = [int(path.name.removeprefix("state-")) for path in _states(out)]
         kept = f"training goes on from step {max(there)}" if there else "there is no earlier state, so training begins anew"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not isinstance(error, OSError):  # torch and safetensors do not say it plainly
+            reason = f"{reason}; is the disk full?"
         raise InputError(
             f"{out}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
             f"run the same command again: {kept}"

@@ -18,8 +18,13 @@ from phf.errors import InputError
 from phf.learner import Learner
 
 
-def join(options: config.Train, out: Path) -> Accelerator:
+def join(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
     """Become one of the processes that `torchrun` or `accelerate launch` started, or the only one.
+
+    Args:
+        options: how is trained.
+        needs_value: whether the learner has a value head.
+        out: the run's folder, for trackers.
 
     Raises:
         InputError: if what is asked for cannot be shared out over them.
@@ -27,8 +32,8 @@ def join(options: config.Train, out: Path) -> Accelerator:
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise InputError("accelerate launch --use_fsdp: sharding is asked for by train.shard=true; launch without --use_fsdp")
     AcceleratorState._reset_state()  # accelerate holds one precision a process; each run chooses its own
-    # A value head has no gradient in steps under maximum likelihood.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=options.start > 0 or options.cooldown > 0)
+    # A value head has no gradient in the steps under maximum likelihood.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=needs_value and options.start > 0)
     accelerator = Accelerator(
         mixed_precision="bf16" if _bf16(options.precision) else "no",
         cpu=not torch.cuda.is_available(),

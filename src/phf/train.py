@@ -31,6 +31,9 @@ from phf.tokenizer import load_tokenizer, matching_tokenizer
 
 log = logging.getLogger("phf")
 
+_HOW = ("micro_batch", "shard", "trackers")
+"""Options that a run may go on with other values of: they say how the machine does it, and the result is the same but for rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -77,7 +80,7 @@ def train(
     component = {"name": objective.name, **vars(resolved)}
     # Asked before the folder is claimed: a run that cannot start leaves nothing behind.
     remark = resolved.check(store.rewards, starts)
-    accelerator = processes.join(options, out)
+    accelerator = processes.join(options, resolved.needs_value, out)
     with accelerator.main_process_first():
         _claim(out, options, {"name": name, "objective": component, "train": config.plain(options), "tokens": identity})
         if accelerator.is_main_process:
@@ -273,8 +276,10 @@ class _Trainer:
             self.tokenizer = matching_tokenizer(spec.removeprefix("from:"), self.tokenizer)
         self.control_ids = add_control_tokens(model, self.tokenizer, self.objective.control_tokens, options.seed)
         if options.activation_checkpointing:
+            # Its name until transformers 5.22, and since.
+            enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
             try:
-                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+                enable({"use_reentrant": False})
             except ValueError as error:
                 raise InputError(f"train.activation_checkpointing: {error}; set it to false") from None
         learner = Learner(model, self.objective)
@@ -320,7 +325,9 @@ def _claim(out: Path, options: config.Train, wanted: dict[str, Any]) -> None:
         wanted["train"]["init"]["run"] = os.path.relpath(options.init.run, out)
     wanted = json.loads(json.dumps(wanted))
     if path.exists():
-        outputs.check_unchanged(out, config.read_yaml(path), wanted)
+        made = config.read_yaml(path)
+        same = {key: made["train"][key] for key in _HOW if key in made.get("train", {})}
+        outputs.check_unchanged(out, made, wanted | {"train": wanted["train"] | same})
         return
     with outputs.whole_file(path) as temporary:
         temporary.write_text(config.to_yaml(wanted), encoding="utf-8")
