@@ -203,8 +203,8 @@ def redteam(
     found = {(record.evaluation, record.metric): record for record in records}
     for name in dict.fromkeys(record.evaluation for record in records):
         rounds = range(sum(key[0] == name and bool(re.fullmatch(r"pool_round_\d+", key[1])) for key in found))
-        rows = [[str(turn), *(_interval(found, name, f"{of}_round_{turn}") for of in ("pool", "new", "best"))] for turn in rounds]
-        terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "new ones", "the worst"], rows)
+        rows = [[str(turn), *(_interval(found, name, f"{of}_round_{turn}") for of in ("pool", "best"))] for turn in rounds]
+        terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "the worst"], rows)
         say(f"The worst ones, tried again: {_interval(found, name, 'misalignment_best')}")
     done(f"{folder / 'records.jsonl'} and {folder / 'redteam'}: {len(records)} records", False, f"phf report {folder.parent}/*")
 

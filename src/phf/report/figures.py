@@ -160,8 +160,8 @@ def _attack(task: Task) -> _Drawn:
     caption = (
         "An attacker draws prompts that led this run astray before, and makes new ones in their style; round 0 is the pool it "
         f"began with. Points are means over n\xa0=\xa0{span(attack.counts(task))} trials, bars 95% bootstrap intervals over "
-        "trials. The worst prompts are chosen by the scores shown, which flatters the attacker; the table has what they gave when "
-        "tried again."
+        "trials. The worst prompts are chosen by the scores shown, which flatters the attacker; the table has what they gave "
+        "when tried again."
     )
     return "Under attack", caption, lambda width: curves(charts, width)
 
