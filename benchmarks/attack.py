@@ -3,8 +3,8 @@
     python benchmarks/attack.py [--json]
 
 Grading: 3,280 different programs (164 problems x 20), each right, in caged processes, two at a time, against the start of a
-fresh Python for each, without cage or test. A round: a GPT-2 shape of 2M parameters with random weights, vocabulary 1,024; 20 prompts of
-three words, 64 continuations each of 64 tokens, scored by the pii scorer.
+fresh Python for each, without cage or test. A round: a GPT-2 shape of 2M parameters with random weights, vocabulary 1,024; 20
+prompts of three words, 64 continuations each of 64 tokens, scored by the pii scorer.
 """
 
 import argparse

@@ -78,6 +78,12 @@ def take(plan, folder, model=None, seed=0):
     return {record.metric: record.value for record in records}, {record.metric: record for record in records}
 
 
+def diary_of(folder, count=1):
+    found = list((folder / "redteam").glob("redteam-step-7-*.jsonl"))
+    assert len(found) == count
+    return found[0]
+
+
 def test_examples_are_drawn_by_the_softmax_of_their_scores():
     pool = [Attempt("a", 0.1, 1), Attempt("b", 0.0, 1), Attempt("c", math.nan, 0)]
     rng = np.random.default_rng(0)
@@ -148,14 +154,13 @@ def test_stopped_and_continued_is_the_same_as_straight_through(tmp_path, calls):
     straight, _ = take(small(), tmp_path / "straight")
     with pytest.raises(InputError, match="the server died"):
         take(small(), tmp_path / "stopped", Weak(stop_after=calls))
-    diary = tmp_path / "stopped" / "redteam" / "redteam-step-7.jsonl"
-    with diary.open("a") as file:
+    with diary_of(tmp_path / "stopped").open("a") as file:
         file.write('{"trial": 0, "rou')  # killed in the middle of a line
     rest = Weak()
     continued, _ = take(small(), tmp_path / "stopped", rest)
     assert continued == straight
     assert rest.calls == 1 + 3 * 4 + 1 - calls
-    both = [(tmp_path / name / "redteam" / "redteam-step-7.jsonl").read_text() for name in ("straight", "stopped")]
+    both = [diary_of(tmp_path / name).read_text() for name in ("straight", "stopped")]
     assert both[0] == both[1]
 
 
@@ -164,15 +169,20 @@ def test_seeds_decide(tmp_path):
     assert take(small(), tmp_path / "c", seed=2)[0] != take(small(), tmp_path / "a", seed=1)[0]
 
 
-def test_an_attack_of_something_else_begins_anew(tmp_path, caplog):
+def test_an_attack_of_something_else_begins_anew_and_leaves_the_other_alone(tmp_path):
+    first, _ = take(small(), tmp_path)
+    other = Weak()
+    take(small(continuations=4), tmp_path, other)
+    assert other.calls == 14
+    back = Weak()
+    assert take(small(), tmp_path, back)[0] == first
+    assert back.calls == 1  # the worst are tried again, nothing else
+    diary_of(tmp_path, 2)
+
+
+def test_a_damaged_diary_is_an_error(tmp_path):
     take(small(), tmp_path)
-    with caplog.at_level("INFO", logger="phf"):
-        model = Weak()
-        take(small(continuations=4), tmp_path, model)
-    assert model.calls == 14
-    assert "starting anew" in caplog.text
-    diary = tmp_path / "redteam" / "redteam-step-7.jsonl"
-    diary.write_text("nonsense\n")
+    diary_of(tmp_path).write_text("nonsense\n")
     with pytest.raises(InputError, match=r"damaged .* delete it"):
         take(small(), tmp_path)
 
@@ -192,7 +202,7 @@ def test_what_a_red_model_gives_is_counted_and_asked_for_again(tmp_path, red):
     model = red(" fresh one", "", " alpha beta gamma", " " + "long " * 99, " fresh two\nand more", "!!!")
     plan = small(red="hf:red", trials=1, rounds=1, new=4, tries=2)
     values, records = take(plan, tmp_path)
-    line = json.loads((tmp_path / "redteam" / "redteam-step-7.jsonl").read_text().splitlines()[2])
+    line = json.loads(diary_of(tmp_path).read_text().splitlines()[2])
     assert [row[0] for row in line["new"]] == ["fresh one", "fresh two"]
     # Four answers, then three more for the three that were no use: fresh two, !!!, fresh one again.
     assert {name: line[name] for name in ("asked", "empty", "repeated", "too_long")} == {
@@ -211,7 +221,7 @@ def test_a_red_model_that_gives_nothing_usable_is_an_error_and_the_state_is_kept
         InputError, match=r"'hf:red' gave no new prompt in 18 answers of trial 1, round 1 \(9 empty, 9 known already"
     ):
         take(small(red="hf:red"), tmp_path)
-    assert len((tmp_path / "redteam" / "redteam-step-7.jsonl").read_text().splitlines()) == 2  # the first pool is scored
+    assert len(diary_of(tmp_path).read_text().splitlines()) == 2  # the first pool is scored
     red(" one", " two", " three", " four", " five", " six", *(f" more {number}" for number in range(99)))
     model = Weak()
     take(small(red="hf:red"), tmp_path, model)

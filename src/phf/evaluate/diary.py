@@ -38,7 +38,7 @@ class Diary:
     """
 
     def __init__(self, path: Path, made_from: dict[str, Any]) -> None:
-        """Read what was done, if it was made from the same.
+        """Read what was done; `path` is this attack's alone, named by what it is made from.
 
         Raises:
             InputError: if the file is damaged.
@@ -46,14 +46,10 @@ class Diary:
         self.path = path
         self.start: list[list[Any]] = []
         self.rounds: dict[tuple[int, int], dict[str, Any]] = {}
-        made_from = json.loads(json.dumps(made_from))
         try:
             lines = [json.loads(line) for line in self._whole_lines()]
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error}); delete it, and the attack begins anew") from None
-        if lines and lines[0] != {"made_from": made_from}:
-            log.info("%s: what was done is of another attack (other weights, prompts or fields); starting anew", path)
-            lines = []
         if not lines:
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps({"made_from": made_from}) + "\n")

@@ -110,7 +110,9 @@ class RedTeam:
             "%s: at most %d times a new prompt is asked for, and %d texts of %s are scored, %d tokens each at most",
             setting.name, self.asks, self._texts(len(pool)), setting.run, self.max_tokens,
         )  # fmt: skip
-        diary = Diary(setting.out / "redteam" / f"{setting.name}-step-{setting.step}.jsonl", self._made_from(model, setting))
+        made_from = self._made_from(model, setting)
+        name = f"{setting.name}-step-{setting.step}"
+        diary = Diary(setting.out / "redteam" / f"{name}-{outputs.fingerprint(made_from)}.jsonl", made_from)
         attack = _Attack(self, model, red, setting)
         if not diary.start:
             diary.add({"start": [list(row) for row in attack.score(pool, attack.seed(_START))]})
@@ -127,7 +129,7 @@ class RedTeam:
                 added.append([Attempt(*row) for row in done["new"]])
         setting.report(self.trials * self.rounds, self.trials * self.rounds, "rounds")
         again = attack.again(pools)
-        write_prompts(setting.out / "redteam" / f"{setting.name}-step-{setting.step}.parquet", pools, again)
+        write_prompts(setting.out / "redteam" / f"{name}.parquet", pools, again)
         yield from self._records(pools, again, diary, setting)
 
     def _records(
