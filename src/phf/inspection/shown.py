@@ -61,8 +61,8 @@ def draw(found: Inspection, path: Path) -> None:
             note = f" threshold {distribution.threshold:.4g}: {distribution.aligned:.1%} at or above"
             right = place < len(bins) / 2
             axes.annotate(
-                note if right else note.strip() + " ", (place, 0.97), xycoords=("data", "axes fraction"),
-                ha="left" if right else "right", va="top",
+                note if right else note.strip() + " ", (place, 1.02), xycoords=("data", "axes fraction"),
+                ha="left" if right else "right", va="bottom",
             )  # fmt: skip
             axes.set(xlabel=f"reward of {name} (lower edge of the bar)", ylabel=f"share of {distribution.count:,}", yscale="log")
             axes.spines[["top", "right"]].set_visible(False)
