@@ -122,7 +122,8 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
         samples = [_scores(r.samples.get(evaluation), m) for r, m in ((run, one), (baseline, other))]
         if samples[0] is not None and samples[1] is not None:
             return Difference(value, *_resampled(*samples[0], *samples[1]))
-    pairs = units.difference(*(units.path(r.folder, evaluation, m.step) for r, m in ((run, one), (baseline, other))), metric)
+    own, others = (units.path(r.folder, evaluation, m.step) for r, m in ((run, one), (baseline, other)))
+    pairs = units.difference(own, others, metric)
     if pairs is not None and math.isclose(pairs.value, value, rel_tol=1e-6, abs_tol=1e-9):  # the units that were recorded
         return Difference(value, pairs.low, pairs.high, "paired by document")
     low = value - math.hypot(one.value - one.low, other.high - other.value)
