@@ -10,7 +10,7 @@ import torch
 
 from checkpoints import CONTROLS, checkpoint, legible
 from phf import lm
-from phf.errors import InputError
+from phf.errors import InputError, Stopped
 from phf.evaluate import Setting
 from phf.evaluate.zeroshot import ZeroShot, _sampling, _until
 from phf.lm import Likelihood
@@ -62,7 +62,7 @@ def take(measure, model, setting):
 
 
 @pytest.mark.parametrize("control", [None, *CONTROLS])
-def test_lambada_is_the_last_word_after_the_others(tmp_path, setting, passages, control, capsys, caplog):
+def test_lambada_is_the_last_word_after_the_others(tmp_path, setting, passages, control, capfd, caplog):
     folder = checkpoint(tmp_path / "run", controls=CONTROLS if control else (), change=legible)
     model = lm.load(str(folder), control)
     with caplog.at_level(logging.WARNING):
@@ -73,7 +73,7 @@ def test_lambada_is_the_last_word_after_the_others(tmp_path, setting, passages, 
     assert found["lambada.acc"].value == np.mean([each.greedy for each in expected])
     assert found["lambada.perplexity"].stderr > 0
     assert {record.n for record in found.values()} == {5}
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert said.out + said.err + caplog.text == ""
 
 
@@ -104,6 +104,29 @@ def test_accuracy_and_its_error_are_those_of_the_answers(setting, passages):
     assert found["lambada.perplexity"].value == pytest.approx(math.exp(1.4))
     limited = take(lambada(passages, limit=2), Knows(["lines", "done"]), setting)
     assert (limited["lambada.acc"].value, limited["lambada.acc"].n) == (1, 2)
+
+
+def test_examples_stand_in_front_of_the_question(setting, passages):
+    class Listens(Knows):
+        def likelihoods(self, texts, contexts=None, ended=None, listen=None):
+            self.contexts = contexts
+            return super().likelihoods(texts, contexts)
+
+    model = Listens()
+    take(lambada(passages), model, setting)
+    assert model.contexts == [text.rsplit(" ", 1)[0] for text in PASSAGES]
+    state = np.random.get_state()[1].tolist()
+    asked = []
+    for _ in range(2):
+        take(lambada(passages, fewshot=2), model, setting)
+        asked.append(model.contexts)
+    assert asked[0] == asked[1]
+    assert np.random.get_state()[1].tolist() == state
+    for text, context in zip(PASSAGES, asked[0], strict=True):
+        question = text.rsplit(" ", 1)[0]
+        assert context.endswith(question)
+        assert context.count(question) == 1, "the question is no example of itself"
+        assert sum(other.rsplit(" ", 1)[0] in context for other in PASSAGES) == 3
 
 
 def test_one_task_with_two_files_is_two_tasks(tmp_path, setting, passages):
@@ -219,6 +242,15 @@ def test_a_file_of_documents_that_is_none(tmp_path, setting, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         take(lambada(path), Knows(), setting)
+
+
+def test_a_signal_is_not_taken_for_a_failing_task(setting, passages):
+    class Interrupted(Knows):
+        def likelihoods(self, texts, contexts=None, ended=None, listen=None):
+            raise Stopped(15, "stopped while measuring")
+
+    with pytest.raises(Stopped):
+        take(lambada(passages), Interrupted(), setting)
 
 
 def test_a_task_without_a_name_is_refused_when_the_recipe_is_read():

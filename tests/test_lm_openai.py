@@ -146,6 +146,32 @@ def test_logprobs_charge_the_text_and_nothing_before_it():
             np.testing.assert_allclose(found, [PER_CHARACTER * len(text) for text in texts])
 
 
+def test_a_text_after_its_context_is_charged_alone():
+    with serving() as server:
+        found = lm.load(server.spec + "#tiny").likelihoods(["cd", "", "x"], ["ab", "ab", ""])
+        assert [(each.nats, each.tokens) for each in found] == [(2 * PER_CHARACTER, 2), (0, 0), (PER_CHARACTER, 1)]
+        assert found[0].greedy is None, "the server does not say which token is the most probable one"
+        assert {body["prompt"] for body in server.asked} == {"<|endoftext|>abcd", "<|endoftext|>x"}
+
+
+def test_a_documents_end_that_is_no_token_of_the_server_is_an_error():
+    with serving(start="<s>") as server:
+        with pytest.raises(InputError, match=r"reads '<s>' as several tokens.*&end="):
+            lm.load(server.spec + "#tiny?start=<s>").likelihoods(["ab"], ended=[True])
+        (found,) = lm.load(server.spec + "#tiny?start=<s>&end=.").likelihoods(["ab"], ended=[True])
+        assert found.tokens == 3
+        assert server.asked[-1]["prompt"] == "<s>ab."
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [("", "<|endoftext|>"), ("?start=<|endoftext|><|aligned|>", "<|endoftext|>"), ("?start=<s>", "<s>"),
+     ("?start=", "<|endoftext|>"), ("?start=<s>&end=</s>", "</s>")],
+)  # fmt: skip
+def test_what_ends_a_document(said, end):
+    assert lm.load("openai:http://localhost:1/v1#tiny" + said).end == end
+
+
 def test_what_begins_a_document_can_be_said():
     with serving(start="<s>") as server:
         found = lm.load(server.spec + "#tiny?start=<s>").logprobs(["abcd"])

@@ -54,7 +54,10 @@ class OpenAIModel:
         self.url, self.control = url, control
         said = parse_qs(options, keep_blank_values=True)
         start = said.get("start", [DOCUMENT_START])[0]
-        self.prefix, self.end = start + (control or ""), said.get("end", [start or DOCUMENT_START])[0]
+        usual = (
+            DOCUMENT_START if not start or start.startswith(DOCUMENT_START) else start
+        )  # what begins one document ends the last
+        self.prefix, self.end = start + (control or ""), said.get("end", [usual])[0]
         self.client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", max_retries=2, timeout=600)
         self.name = name or self._only_model()
         self._answered = threading.Event()  # set when the server has answered once: then one that is away may come back

@@ -8,16 +8,18 @@ import json
 import logging
 import math
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from phf import config, inputs, outputs
-from phf.errors import InputError, require
+from phf.errors import InputError, Stopped, require
 from phf.evaluate import Setting, placed
 from phf.lm import LanguageModel, Sampling
 from phf.records import Record
@@ -64,8 +66,8 @@ class ZeroShot:
         """Name what the numbers hang on beside the configuration: local files, and the harness."""
         files = [Path(task) for task in self.tasks if isinstance(task, str) and task.endswith((".yaml", ".yml"))]
         files += [Path(task["path"]) for task in self.tasks if isinstance(task, dict) and isinstance(task.get("path"), str)]
-        files += [file for folder in self.include for file in sorted(Path(folder).rglob("*")) if file.is_file()]
-        marks = {str(file): inputs.mark(found).hex() for file in files for found in inputs.files(str(file))}
+        files += [file for folder in self.include for file in sorted(Path(folder).rglob("*"))]
+        marks = {str(file): inputs.mark(found).hex() for file in files if file.is_file() for found in inputs.files(str(file))}
         return {"lm_eval": require("lm_eval", "eval", _NEEDED_BY).__version__, "files": outputs.fingerprint(marks)}
 
     def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
@@ -74,35 +76,37 @@ class ZeroShot:
         Raises:
             InputError: for a task that does not exist or whose data cannot be had, or a model without log-probabilities.
         """
-        require("lm_eval", "eval", _NEEDED_BY)
+        lm_eval: Any = require("lm_eval", "eval", _NEEDED_BY)
         with _quiet() as aloud:
-            from lm_eval import simple_evaluate
-
             manager = _manager(tuple(self.include))
             tasks = self._tasks(manager)
             adapter = _adapter(placed(model, self.placement), self, setting, aloud)
             try:
-                results = simple_evaluate(
-                    adapter,
-                    tasks=tasks,
-                    task_manager=manager,
-                    num_fewshot=self.fewshot,
-                    limit=self.limit,
-                    gen_kwargs={"max_gen_toks": self.max_new_tokens} if self.max_new_tokens else None,
-                    bootstrap_iters=_RESAMPLES,
-                    log_samples=False,
-                    random_seed=setting.seed,
-                    numpy_random_seed=setting.seed,
-                    torch_random_seed=setting.seed,
-                    fewshot_random_seed=setting.seed,
-                    confirm_run_unsafe_code=self.run_code,
-                )
-            except InputError:
+                with _seeded(setting.seed):
+                    results = lm_eval.evaluate(
+                        adapter,
+                        self._prepared(manager.load(tasks), setting.seed),
+                        limit=self.limit,
+                        bootstrap_iters=_RESAMPLES,
+                        log_samples=False,
+                        confirm_run_unsafe_code=self.run_code,
+                    )
+            except (InputError, Stopped):
                 raise
             except Exception as error:  # whatever a task's own code, its templates and its data set's loader raise
                 raise InputError(f"{setting.name}: {_blamed(error, self.run_code)}") from error
         for task, metrics in results["results"].items():
             yield from _records(setting, task, metrics, results["n-samples"].get(task))
+
+    def _prepared(self, loaded: Any, seed: int) -> Any:
+        """Set what the fields say of every task, as the harness's `simple_evaluate` does, which also asks git and pip things."""
+        for task in loaded["tasks"].values():
+            if self.max_new_tokens and task.get_config("output_type") == "generate_until":
+                task.set_config(key="generation_kwargs", value={"max_gen_toks": self.max_new_tokens}, update=True)
+            if task.get_config("num_fewshot") is None or (self.fewshot is not None and task.get_config("num_fewshot") != 0):
+                task.set_config(key="num_fewshot", value=self.fewshot or 0)  # a task that says 0 means it
+            task.set_fewshot_seed(seed=seed)
+        return loaded
 
     def _tasks(self, manager: Any) -> list[str | dict[str, Any]]:
         """Give tasks as the harness takes them."""
@@ -212,6 +216,19 @@ def _adapter(model: LanguageModel, options: ZeroShot, setting: Setting, aloud: C
                 return model.likelihoods(texts, contexts, listen=lambda done: setting.report(done, len(texts), "texts"))
 
     return Adapter()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Fix what tasks draw from the global generators, and put these back."""
+    states = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _sampling(asked: Mapping[str, Any], batch: int, seed: int) -> Sampling:
