@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -243,7 +244,7 @@ def test_a_full_disk_is_an_error_and_what_was_saved_is_whole(tokens, tmp_path, l
 
 
 @pytest.mark.slow
-def test_kill_at_any_moment_and_go_on(tokens, tmp_path):
+def test_kill_at_twenty_moments_and_go_on(tokens, tmp_path):
     program = """
 import sys
 from pathlib import Path
@@ -251,33 +252,59 @@ import tiny, torch
 from phf import config
 from phf.train import train
 torch.set_num_threads(1)
-options = tiny.train_options(tokens=64 * 400, save_every=640, checkpoints=20)
+options = tiny.train_options(tokens=64 * 1600, save_every=640, checkpoints=40)
 train(Path(sys.argv[1]), Path(sys.argv[2]), "run", config.Component(name="awr"), options)
 """
     command = [sys.executable, "-c", program, str(tokens)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "straight")], check=True, env=environment)
-    killed = 0
-    for attempt in range(200):
-        process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment)
-        while not (tmp_path / "killed/metrics.jsonl").exists() and process.poll() is None:
-            time.sleep(0.01)
-        already = len(lines_or_none(tmp_path / "killed"))
-        while len(lines_or_none(tmp_path / "killed")) <= already and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(0.013 * (attempt % 20))
+    out, draw, killed, writing = tmp_path / "killed", random.Random(0), 0, 0
+    while True:
+        process = subprocess.Popen([*command, str(out)], env=environment)
+        already = len(lines_or_none(out))
+        while len(lines_or_none(out)) <= already and process.poll() is None:
+            time.sleep(0.002)
+        if killed % 2:  # every second time wait until something is being written
+            deadline = time.monotonic() + 2
+            while not half_written(out) and process.poll() is None and time.monotonic() < deadline:
+                pass
+            time.sleep(draw.random() * 0.003)
+        else:
+            time.sleep(draw.random() * 0.2)
         if process.poll() is None:
             process.kill()
             killed += 1
+            writing += bool(half_written(out))
         if process.wait() == 0:
             break
-        for folder in [*(tmp_path / "killed/checkpoints").glob("step-*"), *(tmp_path / "killed").glob("state-*")]:
-            assert any(folder.glob("*.safetensors")), f"{folder} is half a folder"
-    assert killed >= 5
-    last = "checkpoints/step-400/model.safetensors"
+        for folder in [*(out / "checkpoints").glob("step-*"), *out.glob("state-*")]:
+            expected = "position.json" if folder.name.startswith("state") else "phf.json"
+            assert (folder / expected).exists(), f"{folder} is half a folder"
+    assert killed >= 20
+    assert writing >= 3, "some of them inside the writing of a state or a checkpoint"
+    assert not half_written(out), "what killed processes left is swept away"
+    last = "checkpoints/step-1600/model.safetensors"
     straight, resumed = load_file(tmp_path / "straight" / last), load_file(tmp_path / "killed" / last)
     assert all(torch.equal(resumed[key], straight[key]) for key in straight)
     assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
+def test_killed_between_the_last_state_and_its_checkpoint(tokens, tmp_path, monkeypatch):
+    go(tokens, tmp_path / "straight")
+    monkeypatch.setattr(stage, "save_checkpoint", lambda *arguments: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        go(tokens, tmp_path / "killed")
+    monkeypatch.undo()
+    assert (tmp_path / "killed/state-16").exists()
+    assert not (tmp_path / "killed/checkpoints").exists()
+    assert go(tokens, tmp_path / "killed").resumed_at == 16
+    for key, tensor in weights(tmp_path / "straight").items():
+        assert torch.equal(weights(tmp_path / "killed")[key], tensor), key
+    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
+def half_written(out):
+    return [path for folder in (out, out / "checkpoints") for path in folder.glob(".*.tmp") if path.is_dir()]
 
 
 def lines_or_none(out):

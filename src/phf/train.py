@@ -95,7 +95,8 @@ def train(
     phases = [Phase(main_from, MLE()), Phase(main_to, resolved), Phase(budget.steps, MLE())]
     trainer = _Trainer(out, name, component, resolved, phases, budget, store, accelerator, progress, ancestor)
     resumed_at = trainer.position.step
-    trainer.run()
+    if resumed_at < budget.steps:  # else its last checkpoint was all that was missing
+        trainer.run()
     return Summary(final, budget.steps, budget.tokens(budget.steps), resumed_at)
 
 
@@ -128,7 +129,7 @@ class _Trainer:
         self.wrapped, self.optimizer = processes.spread_out(self.learner, self._optimizer, accelerator, self.options.shard)
         found = load_state(out, self.learner, self.optimizer.optimizer, accelerator.process_index)
         self.position = found or (ancestor.position(self.batches) if ancestor else Position())
-        if self.position.step in self.checkpoints:  # a process killed between state and checkpoint
+        if self.position.step in self.checkpoints:  # a process killed between the two
             self._checkpoint()
 
     def run(self) -> None:
