@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 import tiny
-from phf import config
+from phf import config, keys
 from phf.errors import InputError
 from phf.shards import TokenStore
 from phf.train import train
@@ -58,7 +58,7 @@ def test_feedback_from_half_way(tokens, mle, tmp_path):
     assert lines(out)[0]["nll"] < lines(mle)[0]["nll"] - 0.05, "it did not begin anew"
     about = json.loads((checkpoint / "phf.json").read_text())
     assert (about["tokens"], about["step"], about["control_tokens"][0]) == (1024, 8, "<|aligned|>")
-    recorded = config.read_yaml(out / "config.yaml")["train"]["init"]
+    recorded = keys.read_yaml(out / "config.yaml")["train"]["init"]
     assert recorded["at"] == "50%"
     assert (out / recorded["run"]).resolve() == mle.resolve(), "named from the run's folder, so that both may move"
     assert go_on(tokens, mle, out).already_done

@@ -23,8 +23,8 @@ def batches(store, *phases, size=4, context=16):
     return Batches(store, [Phase(until, objective) for until, objective in phases], size, context, 0, CONTROLS)
 
 
-def take(made, count, position=Position()):
-    return list(itertools.islice(made.after(position), count))
+def take(made, count, position=None):
+    return list(itertools.islice(made.after(position or Position()), count))
 
 
 def test_from_any_position_the_same_batches_follow(store):

@@ -14,10 +14,13 @@ FLOORS = {
     6: ["cli", "__main__"],
     5: ["pipeline"],
     4: ["train", "annotate", "tokenize", "report", "reward", "inspection", "evaluate"],
-    3: ["learner", "checkpoints", "serving", "ancestor", "logbook", "processes", "lm", "lm_local", "lm_openai", "generation", "reading", "scoring", "keeper", "engines", "cage"],
+    3: [
+        "learner", "checkpoints", "serving", "ancestor", "logbook", "processes", "lm", "lm_local", "lm_openai", "generation",
+        "reading", "scoring", "keeper", "engines", "cage",
+    ],
     2: ["objectives", "head", "scorers", "models", "tokenizer", "shards", "batches", "guidance", "cache"],
     1: [
-        "documents", "labels", "records", "config", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
+        "documents", "labels", "records", "config", "keys", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
         "calibration", "budget", "segmenters", "sentences", "installed", "inputs", "units", "__init__",
     ],
 }  # fmt: skip

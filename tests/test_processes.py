@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 import tiny
-from phf import config
+from phf import config, keys
 from phf.errors import InputError
 from phf.train import train
 
@@ -28,7 +28,7 @@ def launch(store, out, objective, **changes):
     """Start two processes of `phf train`."""
     options = config.plain(tiny.train_options(**(COMMON | changes)))
     recipe = out.parent / f"{out.name}.yaml"
-    recipe.write_text(config.to_yaml({"runs": {"run": objective}, "train": options}))
+    recipe.write_text(keys.to_yaml({"runs": {"run": objective}, "train": options}))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "phf", "train"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(

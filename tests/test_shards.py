@@ -127,7 +127,7 @@ def _tokens_of(store, number):
 
 
 def specified_starts(documents, objective, seed, control_ids):
-    """Give (document, its first token's place in the stream) of each document kept, slowly and plainly; controls on every segment."""
+    """Give (document, its first token's place in the stream) of each one kept, plainly; every scored segment has a control."""
     order = np.random.default_rng(np.random.SeedSequence([seed, 0]).spawn(2)[0]).permutation(len(documents))
     found, length = [], 0
     for number in order:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from phf import config
+from phf import config, keys
 from phf import train as stage
 from phf.errors import InputError, Stopped
 from phf.train import train
@@ -378,7 +378,7 @@ def test_a_checkpoint_says_what_it_is(tokens, tmp_path):
 
 def test_a_quantile_is_resolved_and_recorded(tokens, tmp_path):
     go(tokens, tmp_path / "run", "filtering")
-    recorded = config.read_yaml(tmp_path / "run/config.yaml")["objective"]["threshold"]
+    recorded = keys.read_yaml(tmp_path / "run/config.yaml")["objective"]["threshold"]
     assert isinstance(recorded, float)
     assert -1 < recorded < 0
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phf import config, outputs
+from phf import config, keys, outputs
 from phf.batches import Batches, Position
 from phf.budget import Budget, find_step
 from phf.errors import InputError
@@ -52,7 +52,7 @@ def find_ancestor(options: config.Train, identity: Mapping[str, Any]) -> Ancesto
     folder = Path(options.init.run)
     if not (folder / "config.yaml").is_file():
         raise InputError(f"train.init.run: {folder} is no run's folder (config.yaml is missing); give one that `phf train` wrote")
-    made = config.read_yaml(folder / "config.yaml")
+    made = keys.read_yaml(folder / "config.yaml")
     where = f"train.init: {folder}"
     if changes := "; ".join(outputs.differences(made["tokens"], identity)):
         raise InputError(

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from phf import plugins
+from phf import keys, plugins
 from phf.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -299,11 +298,11 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: for a missing file, invalid YAML (with its line), or an invalid key or value (with its path).
     """
-    fields = read_yaml(path) if path else {}
+    fields = keys.read_yaml(path) if path else {}
     if isinstance(fields.get("runs"), dict):
         fields["runs"] = {name: _long_form(run) for name, run in fields["runs"].items()}
     for override in overrides:
-        _apply(fields, override)
+        keys.override(fields, override)
     try:
         return check(Recipe, fields, "")
     except InputError as error:
@@ -312,39 +311,12 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
 
 def dump(model: BaseModel) -> str:
     """Write a configuration as YAML, every default spelled out."""
-    return to_yaml(plain(model))
-
-
-def to_yaml(value: Any) -> str:
-    """Write keys and values as YAML, in the order they stand."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read keys and values from a YAML file.
-
-    Raises:
-        InputError: for a missing file, one that is not UTF-8, or invalid YAML, with its line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; expected a YAML recipe") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a YAML recipe") from None
-    return _parse(text, str(path))
+    return keys.to_yaml(plain(model))
 
 
 def plain(model: BaseModel) -> Any:
     """Give a configuration as JSON can hold it."""
     return model.model_dump(mode="json")
-
-
-def read_dumped(model: type[Model], path: Path) -> Model:
-    """Read what `dump` wrote."""
-    return check(model, read_yaml(path), str(path))
 
 
 def schema() -> dict[str, Any]:
@@ -370,65 +342,3 @@ def _with_references(value: Any) -> Any:
             return {"$ref": f"#/$defs/{value[_COMPONENT]}"} | rest
         return {key: _with_references(inner) for key, inner in value.items()}
     return [_with_references(inner) for inner in value] if isinstance(value, list) else value
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers and booleans: 5e-4 is a number, and yes, no, on and off are words. Repeated keys are errors."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is repeated", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        fields = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{where}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from None
-    if fields is None:
-        raise InputError(f"{where}: empty; expected a recipe with corpus, runs, ...")
-    if not isinstance(fields, dict):
-        raise InputError(f"{where}: found a {type(fields).__name__}, expected keys and values")
-    return fields
-
-
-def _apply(fields: dict[str, Any], override: str) -> None:
-    key, sign, value = override.partition("=")
-    if not sign or not key:
-        raise InputError(f"{override!r}: expected key.sub=value, such as train.tokens=10M")
-    # In a run, whatever is not its objective or its training is a field of its objective.
-    *path, last = re.sub(r"^runs\.([^.]+)\.(?!(objective|train)\b)", r"runs.\1.objective.", key).split(".")
-    for depth, part in enumerate(path):
-        inner = fields.get(part)
-        if isinstance(inner, str) and "name" not in path:
-            inner = {"name": inner}  # scorer: pii, overridden by annotate.scorer.detectors=...
-        if inner is None:
-            inner = {}
-        if not isinstance(inner, dict):
-            raise InputError(f"{override!r}: {'.'.join(path[: depth + 1])} is {inner!r}, which has no keys inside")
-        fields[part] = inner
-        fields = inner
-    try:
-        fields[last] = yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{override!r}: the value is not valid YAML: {error}") from None

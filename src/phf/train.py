@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from phf import __version__, config, outputs, processes
+from phf import __version__, config, keys, outputs, processes
 from phf.ancestor import Ancestor, find_ancestor
 from phf.batches import Batch, Batches, Phase, Position
 from phf.budget import Budget
@@ -32,7 +32,7 @@ from phf.tokenizer import load_tokenizer, matching_tokenizer
 log = logging.getLogger("phf")
 
 _HOW = ("micro_batch", "shard", "trackers")
-"""Options that a run may go on with other values of: they say how the machine does it, and the result is the same but for rounding."""
+"""Options that a run may go on with other values of: they change how it is done, and the result by rounding at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +326,9 @@ def _claim(out: Path, options: config.Train, wanted: dict[str, Any]) -> None:
         wanted["train"]["init"]["run"] = os.path.relpath(options.init.run, out)
     wanted = json.loads(json.dumps(wanted))
     if path.exists():
-        made = config.read_yaml(path)
+        made = keys.read_yaml(path)
         same = {key: made["train"][key] for key in _HOW if key in made.get("train", {})}
         outputs.check_unchanged(out, made, wanted | {"train": wanted["train"] | same})
         return
     with outputs.whole_file(path) as temporary:
-        temporary.write_text(config.to_yaml(wanted), encoding="utf-8")
+        temporary.write_text(keys.to_yaml(wanted), encoding="utf-8")
