@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phf.documents import Document, content_id, is_held_out, parts, read_annotated, write_part
@@ -13,6 +13,7 @@ from phf.errors import InputError
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(texts, st.lists(st.tuples(texts, st.floats(width=32)), max_size=5)), max_size=5))
 def test_parts_round_trip(tmp_path_factory, described):
     documents = [

@@ -211,8 +211,9 @@ def test_a_server_that_dies_leaves_no_half_reference(tmp_path):
     assert not list((tmp_path / "shared").glob("references/*/"))
 
 
-def test_a_server_that_dies_mid_run_keeps_the_measures_before_it(tmp_path):
+def test_a_server_that_dies_mid_run_keeps_the_measures_before_it(tmp_path, monkeypatch):
     pytest.importorskip("openai")
+    monkeypatch.setattr("phf.lm_openai._WAITS", (0.01, 0.01))
     loaded = lm.load(str(checkpoint(tmp_path / "run", segmenter=None, change=legible)))
     made = [Document(f"d{number}", ["The reader opens. "], np.array([0.0], np.float32)) for number in range(40)]
     corpus, out = annotated(tmp_path / "annotated", made), tmp_path / "out"

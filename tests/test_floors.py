@@ -18,7 +18,7 @@ FLOORS = {
         "learner", "checkpoints", "serving", "ancestor", "logbook", "processes", "lm", "lm_local", "lm_openai", "generation",
         "reading", "scoring", "keeper", "engines", "cage",
     ],
-    2: ["objectives", "head", "scorers", "models", "tokenizer", "shards", "batches", "guidance", "cache"],
+    2: ["objectives", "head", "head_triton", "scorers", "models", "tokenizer", "shards", "batches", "guidance", "cache"],
     1: [
         "documents", "labels", "records", "config", "keys", "plugins", "errors", "outputs", "progress", "statistics", "corpora",
         "calibration", "budget", "segmenters", "sentences", "installed", "inputs", "units", "__init__",

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
 import tiny
-from phf import config, keys
+from phf import config, keys, processes
 from phf.errors import InputError
 from phf.train import train
 
@@ -80,6 +81,23 @@ def test_stopped_as_two_and_gone_on_as_one(tokens, tmp_path):
     one(tokens, tmp_path / "straight", conditional, **options)
     losses = [[line["loss"] for line in lines(tmp_path / name)] for name in ("straight", "run")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)  # one line is of fewer steps: those after the stop
+
+
+def test_a_signal_asks_once_however_often_it_comes_until_it_comes_much_later(monkeypatch):
+    usual, raised = [], []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: usual.append(number) or signal.SIG_DFL)
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    with processes.Signals(SimpleNamespace(num_processes=1)) as signals:
+        assert not signals.asked()
+        monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+        signals._receive(signal.SIGTERM, None)
+        monkeypatch.setattr(time, "monotonic", lambda: 104.0)
+        signals._receive(signal.SIGTERM, None)
+        assert signals.asked() == signal.SIGTERM
+        assert not raised
+        monkeypatch.setattr(time, "monotonic", lambda: 106.0)
+        signals._receive(signal.SIGTERM, None)
+        assert raised == [signal.SIGTERM]
 
 
 def test_sharding_wants_several_processes(tokens, tmp_path):

@@ -192,6 +192,8 @@ class Train(Strict):
     """Compile the backbone with torch.compile."""
     attention: str = "auto"
     """How attention is computed: eager, sdpa, flash_attention_2, ...; auto is what transformers takes for the model."""
+    kernel: Literal["torch", "triton"] = "torch"
+    """What takes the softmax of the head: PyTorch, or a Triton kernel, for GPUs."""
     activation_checkpointing: bool = False
     """Keep only what enters each layer and compute the rest again in the backward pass: less memory, more time."""
     shard: bool = False

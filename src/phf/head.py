@@ -10,12 +10,15 @@ only scales what was computed. One head serves every objective, at three matrix 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from phf.errors import require
+
 TokenLoss = Callable[..., Tensor]
+Kernel = Literal["torch", "triton"]
 
 _CHUNK_BYTES = {"cpu": 100 * 2**20, "cuda": 1024 * 2**20}
 _CHUNK_MULTIPLE = 128  # matrix products are fastest on whole tiles of rows
@@ -76,6 +79,7 @@ def linear_token_loss(
     ignore: Tensor | None = None,
     logits: Logits = Logits(),
     chunk: int | None = None,
+    kernel: Kernel = "torch",
 ) -> Tensor:
     """Give the mean of `token_loss(logprob, *columns)` over tokens, where logprob is as in `token_logprobs`.
 
@@ -92,6 +96,7 @@ def linear_token_loss(
         ignore: (N,) bool, True for tokens that take no part: not in the mean, no gradient.
         logits: scaling and soft cap of the logits.
         chunk: tokens to a chunk, see `token_logprobs`.
+        kernel: what takes the softmax and its gradient: PyTorch, or Triton kernels (`head_triton`), which need a GPU.
 
     Returns:
         Scalar, float32 (float64 for float64 input); NaN if every token is ignored.
@@ -108,7 +113,7 @@ def linear_token_loss(
     # The function's forward runs without grad mode, so whether gradients are wanted at all is asked here.
     learn = torch.is_grad_enabled()
     result: Tensor = _LinearTokenLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, token_loss, logits, chunk or _chunk(hidden, weight), learn, *columns
+        hidden, weight, bias, targets, token_loss, logits, chunk or _chunk(hidden, weight), kernel, learn, *columns
     )
     return result
 
@@ -118,7 +123,7 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, logits: Logits, chunk: int
     ) -> Tensor:
-        layer = _Layer(hidden, weight, bias, logits, chunk)
+        layer = Layer(hidden, weight, bias, logits, chunk)
         out = hidden.new_empty(len(targets), dtype=_accumulator(hidden))
         for rows in _chunks(len(targets), chunk):
             scores = layer.project(hidden[rows])
@@ -130,7 +135,7 @@ class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         hidden, weight, bias, targets = ctx.saved_tensors
-        layer = _Layer(hidden, weight, bias, ctx.logits, ctx.chunk)
+        layer = Layer(hidden, weight, bias, ctx.logits, ctx.chunk)
         gradients = _Gradients(hidden, layer.weight, weight, bias, ctx.needs_input_grad[:3])
         for rows in _chunks(len(targets), ctx.chunk):
             scores = layer.project(hidden[rows])
@@ -150,11 +155,12 @@ class _LinearTokenLoss(torch.autograd.Function):
         token_loss: TokenLoss,
         logits: Logits,
         chunk: int,
+        kernel: Kernel,
         learn: bool,
         *columns: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(hidden, weight, bias, targets, *columns)
-        ctx.options = (token_loss, logits, chunk, [learn and need for need in ctx.needs_input_grad])
+        ctx.options = (token_loss, logits, chunk, kernel, [learn and need for need in ctx.needs_input_grad])
         loss, ctx.gradients = _loss_and_gradients(hidden, weight, bias, targets, columns, *ctx.options)
         return loss
 
@@ -168,7 +174,7 @@ class _LinearTokenLoss(torch.autograd.Function):
             _, gradients = _loss_and_gradients(hidden, weight, bias, targets, columns, *ctx.options)
         if upstream.device.type != "cpu" or upstream.item() != 1.0:  # asking a GPU would make it wait
             gradients = [None if g is None else g.mul_(upstream.to(g.dtype)) for g in gradients]
-        return (*gradients[:3], None, None, None, None, None, *gradients[3:])
+        return (*gradients[:3], None, None, None, None, None, None, *gradients[3:])
 
 
 def _loss_and_gradients(
@@ -180,19 +186,20 @@ def _loss_and_gradients(
     token_loss: TokenLoss,
     logits: Logits,
     chunk: int,
+    kernel: Kernel,
     needed: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Walk over the chunks once; give the loss and the gradients of hidden, weight, bias and each column."""
-    layer = _Layer(hidden, weight, bias, logits, chunk)
+    layer = _layer(kernel)(hidden, weight, bias, logits, chunk)
     gradients = _Gradients(hidden, layer.weight, weight, bias, needed[:3])
-    need_column = needed[8:]
+    need_column = needed[9:]
     column_gradients = [torch.zeros_like(c) if need else None for c, need in zip(columns, need_column, strict=True)]
     kind, count = _accumulator(hidden), len(targets)
     share = hidden.new_full((), 1 / max(count, 1), dtype=kind)
     total = hidden.new_zeros((), dtype=torch.float64 if hidden.device.type == "cpu" else kind)
     for rows in _chunks(count, chunk):
-        exponentials = layer.project(hidden[rows])
-        logprob, sums = layer.logprob(exponentials, targets[rows])
+        scores = layer.project(hidden[rows])
+        logprob, sums = layer.logprob(scores, targets[rows])
         with torch.enable_grad():
             logprob.requires_grad_(any(needed[:3]))
             parts = [c[rows].detach().to(kind).requires_grad_(need) for c, need in zip(columns, need_column, strict=True)]
@@ -206,25 +213,30 @@ def _loss_and_gradients(
             continue
         slopes = iter(torch.autograd.grad(loss, wanted, share, allow_unused=True))
         if logprob.requires_grad and (slope := next(slopes)) is not None:
-            gradients.add(rows, hidden[rows], layer.slope(exponentials, sums, targets[rows], slope))
+            gradients.add(rows, hidden[rows], layer.slope(scores, sums, targets[rows], slope))
         for gradient in column_gradients:
             if gradient is not None and (slope := next(slopes)) is not None:
                 gradient[rows] = slope.to(gradient.dtype)
     return (total / count).to(kind), [*gradients.cast(), *column_gradients]
 
 
-class _Layer:
+class Layer:
     """The last linear layer with what stands between it and the softmax; owns the one buffer of logits."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Logits, chunk: int) -> None:
         self.weight = weight.to(hidden.dtype)
         self.bias, self.logits = bias, logits
         rows = min(chunk, len(hidden))
-        self.buffer = hidden.new_empty((rows, len(weight)), dtype=_accumulator(hidden))
+        self.buffer = hidden.new_empty((rows, len(weight)), dtype=self.precision(hidden))
         self.bend: Tensor | None = None  # d logits / d (hidden @ weight.T + bias), where it is not constant
 
+    @staticmethod
+    def precision(hidden: Tensor) -> torch.dtype:
+        """Give the precision of the logits in the buffer."""
+        return _accumulator(hidden)
+
     def project(self, hidden: Tensor) -> Tensor:
-        """Give (C, V) logits in the accumulator's precision. They live in the buffer until the next call."""
+        """Give (C, V) logits. They live in the buffer until the next call."""
         scores = self.buffer[: len(hidden)]
         if hidden.dtype == scores.dtype:
             torch.mm(hidden, self.weight.T, out=scores)
@@ -251,6 +263,10 @@ class _Layer:
         """Turn the exponentials, in place, into d loss / d (hidden @ weight.T + bias), given d loss / d logprob (C,)."""
         slope = exponentials.mul_((-upstream / sums)[:, None])
         slope.scatter_add_(1, targets[:, None], upstream[:, None].to(slope.dtype))
+        return self.before_logits(slope)
+
+    def before_logits(self, slope: Tensor) -> Tensor:
+        """Go back, in place, from the logits to what stands before their scale and soft cap."""
         if self.bend is not None:
             slope *= self.bend
         if self.logits.scale != 1.0:
@@ -285,6 +301,15 @@ class _Gradients:
         """Give the gradients in the precision of what they are gradients of."""
         both = zip((self.hidden, self.weight, self.bias), self.kinds, strict=True)
         return [None if gradient is None else gradient.to(kind) for gradient, kind in both]
+
+
+def _layer(kernel: Kernel) -> type[Layer]:
+    if kernel == "torch":
+        return Layer
+    require("triton", "triton", "the head's kernel triton")
+    from phf.head_triton import TritonLayer
+
+    return TritonLayer
 
 
 def _autocast(hidden: Tensor) -> Tensor:

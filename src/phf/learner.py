@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phf.head import Logits, linear_token_loss
+from phf.head import Kernel, Logits, linear_token_loss
 from phf.models import ValueHead
 from phf.objectives import Objective
 
@@ -39,11 +39,13 @@ class Learner(nn.Module):
     Args:
         model: as `AutoModelForCausalLM` makes them.
         objective: with its threshold resolved.
+        kernel: of the head, see `phf.head.linear_token_loss`.
     """
 
-    def __init__(self, model: Any, objective: Objective) -> None:
+    def __init__(self, model: Any, objective: Objective, kernel: Kernel = "torch") -> None:
         super().__init__()
         self.model = model
+        self.kernel: Kernel = kernel
         self.objective = objective
         self.value_head = ValueHead(model.get_output_embeddings().weight.shape[1]) if objective.needs_value else None
         self.logits = _logits_of(model)
@@ -84,7 +86,7 @@ class Learner(nn.Module):
             head = self.model.get_output_embeddings()
             loss = linear_token_loss(
                 hidden.reshape(-1, hidden.shape[-1]), head.weight, targets, token_loss, *columns,
-                bias=getattr(head, "bias", None), logits=self.logits,
+                bias=getattr(head, "bias", None), logits=self.logits, kernel=self.kernel,
             )  # fmt: skip
         else:
             logits = output.logits.reshape(-1, output.logits.shape[-1]).float()

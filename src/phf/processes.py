@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,8 @@ def join(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise InputError("accelerate launch --use_fsdp: sharding is asked for by train.shard=true; launch without --use_fsdp")
+    if options.kernel == "triton" and not torch.cuda.is_available():
+        raise InputError("train.kernel is triton, which needs a GPU, and PyTorch finds none; set it to torch")
     AcceleratorState._reset_state()  # accelerate holds one precision a process; each run chooses its own
     # A value head has no gradient in the steps under maximum likelihood.
     unused = DistributedDataParallelKwargs(find_unused_parameters=needs_value and options.start > 0)
@@ -77,12 +80,16 @@ def spread_out(
     return learner, accelerator.prepare(make_optimizer())
 
 
+_SAME_SIGNAL = 5.0
+"""Seconds within which a signal that comes again is the same: a whole process group gets it, and a parent passes it on."""
+
+
 class Signals:
-    """While it is entered, SIGINT and SIGTERM ask for a stop after the step; a second one works as usual."""
+    """While it is entered, SIGINT and SIGTERM ask for a stop after the step; one that comes again later works as usual."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
-        self._received = 0
+        self._received, self._at = 0, 0.0
         self._usual: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -104,8 +111,11 @@ class Signals:
         return int(self._accelerator.gather(received).max())
 
     def _receive(self, number: int, _: Any) -> None:
-        self._received = number
-        signal.signal(number, self._usual[number])
+        if not self._received:
+            self._received, self._at = number, time.monotonic()
+        elif time.monotonic() - self._at > _SAME_SIGNAL:
+            signal.signal(number, self._usual[number])
+            signal.raise_signal(number)
 
 
 def _bf16(precision: str) -> bool:

@@ -283,7 +283,7 @@ class _Trainer:
                 enable({"use_reentrant": False})
             except ValueError as error:
                 raise InputError(f"train.activation_checkpointing: {error}; set it to false") from None
-        learner = Learner(model, self.objective)
+        learner = Learner(model, self.objective, options.kernel)
         if options.compile:
             learner.backbone.compile()
         return learner
