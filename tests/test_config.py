@@ -78,7 +78,11 @@ def test_a_shorthand_component_can_be_overridden_inside(tmp_path):
         ("runs: {'a/b': mle}", r"run name 'a/b'"),
         ("annotate: {scorer: pep9}", r"unknown scorer 'pep9'; did you mean 'pep8'\?"),
         ("corpus: {inputs: [a], source: python-docs}", r"corpus: both inputs and source"),
-        ("train: {init: {run: a, at: half}}", r"train\.init\.at.*'half'"),
+        (
+            "train: {init: {run: a, at: half}}",
+            r"train\.init\.at: .*a count of tokens such as 1\.6B, or a share such as 50%",
+        ),
+        ("train: {init: {run: a, at: 150%}}", r"train\.init\.at: .*a share such as 50%"),
         ("train: {start: 0.6, cooldown: 0.5}", r"train: .*start is 0\.6 and cooldown 0\.5; expected shares that leave steps"),
     ],
 )

@@ -36,6 +36,16 @@ Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | str)
 """A number of things, such as 250000, 250k, 3.7M or 3.3B."""
 
 
+def _moment(value: Any) -> Any:
+    """Read 1.6B as a count of tokens, and leave a share such as 50% as it is."""
+    counted = _count(value)
+    if isinstance(counted, int) and not isinstance(counted, bool) and counted > 0:
+        return counted
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value) and 0 < float(value[:-1]) <= 100:
+        return value
+    raise ValueError(f"found {value!r}; expected a count of tokens such as 1.6B, or a share such as 50%")
+
+
 class Strict(BaseModel):
     """A part of a recipe: unknown keys and wrong types are errors."""
 
@@ -141,7 +151,7 @@ class Init(Strict):
 
     run: str
     """Its folder, or, in a recipe, its name."""
-    at: Count | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?%$")] = "100%"
+    at: Annotated[int | str, BeforeValidator(_moment)] = "100%"
     """Which of its checkpoints: after so many tokens, or after a share of its budget such as 50%."""
 
 
