@@ -183,8 +183,8 @@ def redteam(
 
         phf redteam work/runs/mle --prompts prompts.txt --red pool evaluate.measures.redteam.trials=3
 
-    It is the recipe's measure `redteam`. Stopped, it goes on from its last round. Writes records.jsonl, `redteam/*.parquet` (every
-    prompt) and `samples/*.parquet` (what the worst led to).
+    It is the recipe's measure `redteam`. Stopped, it goes on from its last round. Writes records.jsonl, `redteam/*.parquet`
+    (every prompt) and `samples/*.parquet` (what the worst led to).
     """
     from phf.cli import terminal
     from phf.evaluate import evaluate as run_evaluate
