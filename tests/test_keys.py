@@ -38,7 +38,12 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("word", ["08", "1e3", "5e-4", "on", "true", "null", "2020-01-01", ".inf", "1_000", "0x10", "~", ""])
+def test_words_that_look_like_something_else_stay_words(tmp_path, word):
+    assert read(tmp_path, to_yaml({"word": word, word: 1})) == {"word": word, word: 1}
+
+
+@settings(deadline=None, max_examples=100)
 @given(fields=st.dictionaries(text, values, min_size=1, max_size=4))
 def test_what_is_written_reads_back(tmp_path_factory, fields):
     path = tmp_path_factory.getbasetemp() / "written.yaml"

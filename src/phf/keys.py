@@ -11,7 +11,7 @@ from phf.errors import InputError
 
 def to_yaml(value: Any) -> str:
     """Write keys and values as YAML, in the order they stand."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -85,6 +85,13 @@ Loader.add_implicit_resolver(
     list("-+0123456789."),
 )
 Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes whatever the loader would not read as the text that it is."""
+
+
+_Dumper.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
