@@ -483,6 +483,18 @@ def test_a_corpus_on_one_side_is_refused_before_anything_is_written(tokens, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_cannot_start_leaves_nothing_behind(tokens, tmp_path):
+    go(tokens, tmp_path / "other", tokens=64)
+    for changes, message in [
+        ({"attention": "nonsense"}, "nonsense"),
+        ({"model": f"from:{tmp_path / 'other'}"}, r"expected one of the checkpoints in .*other/checkpoints"),
+        ({"model": {"model_type": "gpt3"}}, "gpt3"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            go(tokens, tmp_path / "run", **changes)
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_corpus_that_makes_an_objective_mle_is_remarked(tokens, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "phf"):
         go(tokens, tmp_path / "run", "unlikelihood", {"threshold": -2.0}, tokens=64)

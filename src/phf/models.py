@@ -137,9 +137,9 @@ def _from_checkpoint(name: str, vocab_size: int, context: int, attention: str) -
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **_attention(attention))
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(
-            f"train.model from:{name}: cannot be loaded ({_first_line(error)}); expected a folder or hub name"
-        ) from None
+        run = Path(name) / "checkpoints"
+        expected = f"expected one of the checkpoints in {run}" if run.is_dir() else "expected a folder or hub name"
+        raise InputError(f"train.model from:{name}: cannot be loaded ({_first_line(error)}); {expected}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     if rows < vocab_size:
         raise InputError(

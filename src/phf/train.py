@@ -78,11 +78,13 @@ def train(
             f"train.cooldown is {options.cooldown}, but {objective.name} has no control tokens to leave out; set it to 0"
         )
     component = {"name": objective.name, **vars(resolved)}
-    # Asked before the folder is claimed: a run that cannot start leaves nothing behind.
     remark = resolved.check(store.rewards, starts)
     accelerator = processes.join(options, resolved.needs_value, out)
+    made_from = _made_from(
+        out, options, {"name": name, "objective": component, "train": config.plain(options), "tokens": identity}
+    )
     with accelerator.main_process_first():
-        _claim(out, options, {"name": name, "objective": component, "train": config.plain(options), "tokens": identity})
+        _check_same(out, made_from)
         if accelerator.is_main_process:
             outputs.sweep(out)
             outputs.sweep(out / "checkpoints")
@@ -94,6 +96,10 @@ def train(
     main_from, main_to = budget.main
     phases = [Phase(main_from, MLE()), Phase(main_to, resolved), Phase(budget.steps, MLE())]
     trainer = _Trainer(out, name, component, resolved, phases, budget, store, accelerator, progress, ancestor)
+    # The folder is claimed only now: a run that cannot start leaves nothing behind.
+    if accelerator.is_main_process and not (out / "config.yaml").exists():
+        with outputs.whole_file(out / "config.yaml") as temporary:
+            temporary.write_text(keys.to_yaml(made_from), encoding="utf-8")
     resumed_at = trainer.position.step
     if resumed_at < budget.steps:  # else its last checkpoint was all that was missing
         trainer.run()
@@ -319,16 +325,18 @@ def _identity(store: TokenStore) -> dict[str, Any]:
     return {**store.meta["made_from"], **store.meta["counts"]}
 
 
-def _claim(out: Path, options: config.Train, wanted: dict[str, Any]) -> None:
-    """Write the run's config.yaml, or check that the folder is this very run's."""
-    path = out / "config.yaml"
+def _made_from(out: Path, options: config.Train, described: dict[str, Any]) -> dict[str, Any]:
+    """Say what a run is made from, as config.yaml keeps it."""
     if options.init:  # named from here, so that both may move together
-        wanted["train"]["init"]["run"] = os.path.relpath(options.init.run, out)
-    wanted = json.loads(json.dumps(wanted))
-    if path.exists():
-        made = keys.read_yaml(path)
-        same = {key: made["train"][key] for key in _HOW if key in made.get("train", {})}
-        outputs.check_unchanged(out, made, wanted | {"train": wanted["train"] | same})
+        described["train"]["init"]["run"] = os.path.relpath(options.init.run, out)
+    plain: dict[str, Any] = json.loads(json.dumps(described))
+    return plain
+
+
+def _check_same(out: Path, made_from: dict[str, Any]) -> None:
+    """Check that a folder is this very run's, if it is one's already."""
+    if not (out / "config.yaml").exists():
         return
-    with outputs.whole_file(path) as temporary:
-        temporary.write_text(keys.to_yaml(wanted), encoding="utf-8")
+    made = keys.read_yaml(out / "config.yaml")
+    same = {key: made["train"][key] for key in _HOW if key in made.get("train", {})}
+    outputs.check_unchanged(out, made, made_from | {"train": made_from["train"] | same})
