@@ -1,12 +1,13 @@
 """Outputs are whole or absent, and know what they were made from."""
 
 import os
+import shutil
 import stat
 
 import pytest
 
 from phf.errors import InputError
-from phf.outputs import check_unchanged, fingerprint, read_json, sweep, whole_directory, whole_file, write_json
+from phf.outputs import check_unchanged, fingerprint, read_json, remove_directory, sweep, whole_directory, whole_file, write_json
 
 
 class Crash(Exception):
@@ -56,6 +57,24 @@ def test_sweep_deletes_only_leftovers(tmp_path):
     (tmp_path / ".hidden").write_text("not ours")
     sweep(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".hidden", "part-0"]
+
+
+def test_a_directory_is_deleted_whole(tmp_path, monkeypatch):
+    (tmp_path / "state-1").mkdir()
+    (tmp_path / "state-1" / "weights").write_text("all of them")
+
+    def killed(path, **_):
+        assert not (tmp_path / "state-1").exists(), "it is out of sight before the first of its files is gone"
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(shutil, "rmtree", killed)
+        remove_directory(tmp_path / "state-1")
+    sweep(tmp_path)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "state-2").mkdir()
+    remove_directory(tmp_path / "state-2")
+    assert os.listdir(tmp_path) == []
 
 
 def test_json_round_trips_and_says_what_is_wrong(tmp_path):

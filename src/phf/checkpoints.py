@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +52,7 @@ def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, po
         (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
     for old in _states(out):
         if old.name != f"state-{position.step}":
-            shutil.rmtree(old)
+            outputs.remove_directory(old)
 
 
 def load_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, process: int = 0) -> Position | None:

@@ -42,8 +42,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old.tmp", dir=path.parent))
-            path.replace(old / "replaced")
+            old = _hide(path)
             temporary.replace(path)
             shutil.rmtree(old)
         else:
@@ -67,6 +66,18 @@ def alone(lock: Path) -> Iterator[None]:
         else:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def remove_directory(path: Path) -> None:
+    """Delete a directory in such a way that, killed on the way, it is whole or absent."""
+    shutil.rmtree(_hide(path))
+
+
+def _hide(path: Path) -> Path:
+    """Move a directory into a temporary one beside it, which `sweep` would delete."""
+    hidden = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old.tmp", dir=path.parent))
+    path.replace(hidden / path.name)
+    return hidden
 
 
 def sweep(directory: Path) -> None:
