@@ -13,17 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caged import caged
 from phf import cage
 from phf.cage import Cage, Died, TimedOut, locks, plain, roles
 from phf.cage.plain import pack, unpack
 from phf.errors import InputError
-
-try:
-    cage.check()
-    missing = ""
-except InputError as reason:
-    missing = str(reason)
-caged = pytest.mark.skipif(bool(missing), reason=f"no cage here: {missing}")
 
 MEMORY = 1 << 28
 

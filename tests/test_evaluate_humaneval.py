@@ -11,19 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from caged import caged
 from phf import cage, plugins
 from phf.errors import InputError
 from phf.evaluate import Setting
 from phf.evaluate.humaneval import HumanEval, Problem, cut, grade, pass_at, read_problems
 from phf.lm import Completion
 from phf.segmenters import Lines
-
-try:
-    cage.check()
-    missing = ""
-except InputError as reason:
-    missing = str(reason)
-caged = pytest.mark.skipif(bool(missing), reason=f"no cage here: {missing}")
 
 HUMAN_EVAL = Path(__file__).parents[2] / "shared" / "data" / "eval" / "HumanEval.jsonl.gz"
 

@@ -130,8 +130,8 @@ def _writing(out: Path, step: int) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        there = [int(path.name.removeprefix("state-")) for path in _states(out)]
-        kept = f"training goes on from step {max(there)}" if there else "there is no earlier state, so training begins anew"
+        there = _states(out)
+        kept = f"training goes on from step {_step(there[-1])}" if there else "there is no earlier state, so training begins anew"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, OSError):  # torch and safetensors do not say it plainly
             reason = f"{reason}; is the disk full?"
@@ -142,4 +142,8 @@ def _writing(out: Path, step: int) -> Iterator[None]:
 
 
 def _states(out: Path) -> list[Path]:
-    return sorted(out.glob("state-*"), key=lambda path: int(path.name.removeprefix("state-")))
+    return sorted(out.glob("state-*"), key=_step)
+
+
+def _step(state: Path) -> int:
+    return int(state.name.removeprefix("state-"))

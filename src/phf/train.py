@@ -3,6 +3,7 @@
 # B sequences of a batch, T predicted tokens in each.
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -26,7 +28,7 @@ from phf.logbook import Logbook, Spikes, mean_of, operations_per_token, peak
 from phf.models import add_control_tokens, build_model
 from phf.objectives import MLE, Objective
 from phf.progress import Listener, Progress, silent
-from phf.shards import TokenStore
+from phf.shards import TokenStore, View
 from phf.tokenizer import load_tokenizer, matching_tokenizer
 
 log = logging.getLogger("phf")
@@ -184,8 +186,7 @@ class _Trainer:
         self.learner.objective = batch.objective
         for group in self.optimizer.param_groups:
             group["lr"] = self.budget.learning_rate(step)
-        mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        tokens, rewards = (torch.from_numpy(rows[mine]).to(accelerator.device) for rows in (batch.tokens, batch.rewards))
+        tokens, rewards = self._mine(batch.tokens), self._mine(batch.rewards)
         totals: dict[str, torch.Tensor] = {}
         size = self.options.micro_batch or len(tokens)
         pieces = range(0, len(tokens), size)
@@ -216,8 +217,7 @@ class _Trainer:
     def _look(self) -> dict[str, float]:
         """Give the mean negative log-probability of held-out tokens, with control tokens where the run's objective has them."""
         assert self.held_out is not None
-        accelerator, batches = self.accelerator, self.held_out
-        view = batches.view(batches.phases[0].objective, 0)
+        accelerator, view = self.accelerator, self.held_out
         blocks = min(len(view), max(1, self.options.held_out_tokens // self.options.context))
         world = accelerator.num_processes
         blocks = max(world, blocks - blocks % world)
@@ -225,12 +225,16 @@ class _Trainer:
         total = torch.zeros((), device=accelerator.device)
         self.wrapped.eval()
         for start in range(0, blocks, size):
-            rows = view.read(start, min(blocks, start + size))
-            tokens, rewards = (torch.from_numpy(row[accelerator.process_index :: world]).to(accelerator.device) for row in rows)
+            tokens, rewards = map(self._mine, view.read(start, min(blocks, start + size)))
             with accelerator.autocast():
                 total += self.wrapped(tokens, rewards).facts["nll"].float() * len(tokens)
         self.wrapped.train()
         return {"held_out_nll": float(accelerator.reduce(total, reduction="sum")) / blocks}
+
+    def _mine(self, rows: np.ndarray) -> torch.Tensor:
+        """Put this process's rows of a batch on its device."""
+        accelerator = self.accelerator
+        return torch.from_numpy(rows[accelerator.process_index :: accelerator.num_processes]).to(accelerator.device)
 
     def _line(self, since: list[dict[str, float]], seconds: float) -> dict[str, Any]:
         """Give one line of metrics: means over the steps since the last one."""
@@ -294,19 +298,19 @@ class _Trainer:
             learner.backbone.compile()
         return learner
 
-    def _held_out(self) -> Batches | None:
-        """Open the held-out documents, all of them whatever the objective, if the recipe wants a look at them."""
+    def _held_out(self) -> View | None:
+        """Look at the held-out documents, all of them whatever the objective, if the recipe wants a look at them."""
         if not self.looks:
             return None
         objective = self.objective if self.objective.control_tokens else MLE()
         store = TokenStore.open(self.store.path, held_out=True)
-        batches = Batches(store, [Phase(1, objective)], 1, self.options.context, self.options.seed, self.control_ids)
-        blocks, processes = len(batches.view(objective, 0)), self.accelerator.num_processes
+        view = dataclasses.replace(self.batches, store=store).view(objective, 0)
+        blocks, processes = len(view), self.accelerator.num_processes
         if blocks < processes:
             raise InputError(
                 f"{store.path}: {blocks} blocks of held-out tokens for {processes} processes; raise tokenize.held_out"
             )
-        return batches
+        return view
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Make AdamW; only matrices decay, as usual."""

@@ -11,6 +11,7 @@ from phf.cli.options import Overrides, Quiet, RecipeFile, done, resolved, say, s
 from phf.errors import InputError
 
 if TYPE_CHECKING:
+    from phf.config import Recipe
     from phf.records import Record
 
 
@@ -67,7 +68,7 @@ def tokenize(
 
         phf tokenize work/annotated --out work/tokens tokenize.tokenizer=gpt2 tokenize.held_out=0.01
 
-    Writes a token store: tokens, where segments and documents begin, rewards, the tokenizer. Held-out documents stay out of it.
+    Writes a token store: tokens, where segments and documents begin, rewards, the tokenizer; held-out documents apart.
     """
     from phf.cli import terminal
     from phf.tokenize import tokenize as run_tokenize
@@ -144,17 +145,8 @@ def evaluate(
     Writes records.jsonl (one number a line, with its error and sample count) and every sample.
     """
     from phf.cli import terminal
-    from phf.evaluate import evaluate as run_evaluate
-    from phf.lm import run_folder
 
-    made = resolved(recipe, changes)
-    folder = out or run_folder(model)
-    if folder is None:
-        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
-    corpus = annotated or folder.parent.parent / "annotated"
-    held_out = share_held_out(folder, made.tokenize.held_out)
-    with terminal.progress(quiet) as progress:
-        records = run_evaluate(model, corpus, made.evaluate, folder, held_out, measure, progress)
+    folder, records = _measure(model, resolved(recipe, changes), annotated, out, measure, quiet)
     rows = [
         [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
     ]
@@ -187,19 +179,10 @@ def redteam(
     (every prompt) and `samples/*.parquet` (what the worst led to).
     """
     from phf.cli import terminal
-    from phf.evaluate import evaluate as run_evaluate
-    from phf.lm import run_folder
 
     key = "evaluate.measures.redteam"
     made = resolved(recipe, changes, {f"{key}.name": "redteam", f"{key}.red": red, f"{key}.prompts": prompts})
-    folder = out or run_folder(model)
-    if folder is None:
-        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
-    with terminal.progress(quiet) as progress:
-        records = run_evaluate(
-            model, annotated or folder.parent.parent / "annotated", made.evaluate, folder,
-            share_held_out(folder, made.tokenize.held_out), ["redteam"], progress,
-        )  # fmt: skip
+    folder, records = _measure(model, made, annotated, out, ["redteam"], quiet)
     found = {(record.evaluation, record.metric): record for record in records}
     for name in dict.fromkeys(record.evaluation for record in records):
         rounds = range(sum(key[0] == name and bool(re.fullmatch(r"pool_round_\d+", key[1])) for key in found))
@@ -207,6 +190,23 @@ def redteam(
         terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "the worst"], rows)
         say(f"The worst ones, tried again: {_interval(found, name, 'misalignment_best')}")
     done(f"{folder / 'records.jsonl'} and {folder / 'redteam'}: {len(records)} records", False, f"phf report {folder.parent}/*")
+
+
+def _measure(
+    model: str, made: "Recipe", annotated: Path | None, out: Path | None, measures: list[str] | None, quiet: bool
+) -> tuple[Path, list["Record"]]:
+    """Take measures of a model; give the folder that its records are in, and these."""
+    from phf.cli import terminal
+    from phf.evaluate import evaluate as run_evaluate
+    from phf.lm import run_folder
+
+    folder = out or run_folder(model)
+    if folder is None:
+        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
+    corpus = annotated or folder.parent.parent / "annotated"
+    held_out = share_held_out(folder, made.tokenize.held_out)
+    with terminal.progress(quiet) as progress:
+        return folder, run_evaluate(model, corpus, made.evaluate, folder, held_out, measures, progress)
 
 
 def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from phf.errors import InputError
+from phf.keys import read_yaml
 from phf.outputs import read_json
 from phf.records import Record, read_records
 from phf.report.measures import Measured
@@ -148,7 +148,8 @@ def _read_run(folder: Path, name: str) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; expected one that `phf train` made")
     missing = []
-    config, checkpoints = _read_config(folder / "config.yaml"), _checkpoints(folder / "checkpoints")
+    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").exists() else {}
+    checkpoints = _checkpoints(folder / "checkpoints")
     checkpoint = checkpoints[max(checkpoints)] if checkpoints else {}
     tokens = {step: about["tokens"] for step, about in checkpoints.items() if "tokens" in about}
     metrics = _read_metrics(folder / "metrics.jsonl")
@@ -171,18 +172,6 @@ def _read_run(folder: Path, name: str) -> Run:
             missing.append(f"no {what}")
     parameters = _count_parameters(folder / "checkpoints" / f"step-{checkpoint['step']}") if "step" in checkpoint else None
     return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped])
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: found a {type(config).__name__}, expected keys and values")
-    return config
 
 
 def _checkpoints(folder: Path) -> dict[int, dict[str, Any]]:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from phf.keys import to_yaml
 from phf.report.comparison import Task
 from phf.report.measures import Difference, Measure, Measured, capital, decimals, short, span, spoken, write, write_interval
 from phf.report.runs import Run, mapping
@@ -186,7 +185,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
 
 def yaml_of(run: Run) -> str:
     """Write a run's configuration."""
-    return yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "config.yaml is missing\n"
+    return to_yaml(dict(run.config)) if run.config else "config.yaml is missing\n"
 
 
 def _stale(run: Run) -> list[str]:
