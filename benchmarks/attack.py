@@ -63,10 +63,10 @@ def attacking() -> dict[str, Any]:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from phf import lm, scorers
-    from phf.evaluate import Setting
+    from phf.evaluate.protocol import EvalContext
     from phf.evaluate.redteam import RedTeam
     from phf.segmenters import Whole
-    from phf.tokenizer import train_tokenizer
+    from phf.tokens.tokenizer import train_tokenizer
 
     words = [f"word{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
     tokenizer = train_tokenizer([" ".join(words)] * 20, 1024)
@@ -78,7 +78,7 @@ def attacking() -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
         model = lm.load(f"hf:{folder}")
         plan = RedTeam(prompts=[" ".join(words[n : n + 3]) for n in range(0, 90, 3)], trials=1, rounds=2, start=20)
-        setting = Setting("bench", 0, "redteam", Path(folder), scorers.load("pii"), Whole(), 0, list)
+        setting = EvalContext("bench", 0, "redteam", Path(folder), scorers.load("pii"), Whole(), 0, list)
         start = time.perf_counter()
         list(plan.measure(model, setting))
         took = time.perf_counter() - start

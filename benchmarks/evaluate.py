@@ -18,8 +18,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from phf.evaluate.diversity import self_bleu
-from phf.generation import generate
-from phf.lm import Sampling
+from phf.lm.protocol import Sampling
+from phf.lm.sampler import generate
 
 TEXTS, WORDS = 4096, 100
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GPT2Config, GPTNeoXConfig, GraniteConfig, LlamaConfig
 
-from phf.learner import Learner
-from phf.models import ValueHead
+from phf.learner import Learner, ValueHead
 from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}

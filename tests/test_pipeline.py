@@ -10,10 +10,10 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-import tiny
 from phf import config, pipeline
 from phf.errors import InputError
 from phf.progress import Progress
+from support import tiny_corpora as tiny
 
 
 def recipe(tmp_path, **changes):

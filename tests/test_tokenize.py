@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny
 from phf import config
 from phf import tokenize as stage
+from phf.artifacts import read_json
 from phf.documents import Document, is_held_out, read_annotated
 from phf.errors import InputError
-from phf.outputs import read_json
-from phf.shards import TokenStore
-from phf.tokenizer import DOCUMENT_START, encode, load_tokenizer, train_tokenizer
+from phf.tokens.store import TokenStore
+from phf.tokens.tokenizer import DOCUMENT_START, encode, load_tokenizer, train_tokenizer
+from support import tiny_corpora as tiny
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pycodestyle
 
 from annotation import Rows, interleaved, modules, packages, row
 from phf.scorers.pep8 import Pep8
-from phf.scorers.pep8_ruff import Pep8Ruff
+from phf.scorers.pep8.ruff import Pep8Ruff
 from phf.segmenters import Lines
 
 ROUNDS = 3

@@ -14,9 +14,9 @@ from training import OBJECTIVES
 
 def random_store(folder: Path, count: int) -> Path:
     """Write a store of so many random tokens of GPT-2's vocabulary, in segments of 25 and documents of 1,000."""
-    from phf.outputs import write_json
-    from phf.shards import DOCUMENT, SEGMENT, write_shard
-    from phf.tokenizer import train_tokenizer
+    from phf.artifacts import write_json
+    from phf.tokens.store import DOCUMENT, SEGMENT, write_shard
+    from phf.tokens.tokenizer import train_tokenizer
 
     random = np.random.default_rng(0)
     segments, documents = np.zeros(count // 25, SEGMENT), np.zeros(count // 1000, DOCUMENT)
@@ -57,11 +57,11 @@ def view() -> list[dict]:
     """Blocks of a token store under each objective, against tokenising the same documents in the training process."""
     import phf.objectives
     from phf import config
+    from phf.artifacts import write_json
     from phf.documents import Document, write_part
-    from phf.outputs import write_json
-    from phf.shards import TokenStore
     from phf.tokenize import tokenize
-    from phf.tokenizer import encode, load_tokenizer
+    from phf.tokens.store import TokenStore
+    from phf.tokens.tokenizer import encode, load_tokenizer
 
     random = np.random.default_rng(0)
     words = ["".join(random.choice(list("etaoinshrdlu"), random.integers(2, 9))) for _ in range(3000)]

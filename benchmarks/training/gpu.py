@@ -126,7 +126,7 @@ def _compiled(store: Path, out: Path, size: dict) -> float:
 
 def _blocks(store: Path, size: dict) -> np.ndarray:
     from phf.objectives import MLE
-    from phf.shards import TokenStore
+    from phf.tokens.store import TokenStore
 
     blocks, _ = TokenStore.open(store).view(MLE(), size["context"], 0).read(0, size["steps"] * size["batch"])
     return blocks

@@ -22,7 +22,7 @@ def objectives() -> list[dict]:
 
     import phf.objectives
     from phf.learner import Learner
-    from phf.models import build_model
+    from phf.train.model import build_model
 
     tokens, rewards = torch.randint(1024, (8, 257)), -torch.rand(8, 257)
     learners = {
@@ -97,7 +97,7 @@ def _with_trainer(store: Path, out: Path) -> float:
     from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
     from phf.objectives import MLE
-    from phf.shards import TokenStore
+    from phf.tokens.store import TokenStore
 
     blocks, _ = TokenStore.open(store).view(MLE(), CONTEXT, 0).read(0, STEPS * BATCH)
     rows = [{"input_ids": torch.from_numpy(row[:-1]), "labels": torch.from_numpy(row[:-1])} for row in blocks]

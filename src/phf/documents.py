@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phf import artifacts
 from phf.errors import InputError
-from phf.outputs import whole_file
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("segments", pa.list_(pa.string())), ("rewards", pa.list_(pa.float32()))],
@@ -79,7 +79,7 @@ def write_part(path: Path, documents: Sequence[Document], extra: dict[str, Seque
             **(extra or {}),
         }
     )
-    with whole_file(path) as temporary:
+    with artifacts.whole_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
@@ -163,3 +163,37 @@ def batched(documents: Iterable[Document], size: int) -> Iterator[list[Document]
             batch = []
     if batch:
         yield batch
+
+
+def provenance(annotated: Path) -> dict[str, Any]:
+    """Return what `phf annotate` made a corpus from."""
+    manifest = annotated / "manifest.json"
+    if not manifest.is_file():
+        raise InputError(f"{manifest}: not found; expected a folder that `phf annotate` wrote, which says scorer and segmenter")
+    content = artifacts.read_json(manifest)
+    made_from: dict[str, Any] = content.get("made_from", {})
+    if not {"scorer", "segmenter"} <= set(made_from.get("annotate", {})):
+        raise InputError(f"{manifest}: does not say scorer and segmenter; annotate again")
+    if not content.get("finished"):
+        raise InputError(f"{annotated}: annotating was not finished; run `phf annotate` again to continue it")
+    return made_from
+
+
+def corpus_identity(annotated: Path) -> Any:
+    """Say what an annotated corpus was made from; of published data, which files it is."""
+    manifest = annotated / "manifest.json"
+    if not manifest.exists():
+        return [[path.name, path.stat().st_size] for path in parts(annotated)]
+    content = artifacts.read_json(manifest)
+    if not content.get("finished"):
+        raise InputError(f"{annotated}: annotating was not finished; run `phf annotate` again to continue it")
+    return content["made_from"] | {"segments": content["segments"]}
+
+
+def segmenter_name(annotated: Path) -> str:
+    """Name how the corpus was cut, for generation to know; published data without a manifest is in sentences."""
+    manifest = annotated / "manifest.json"
+    if not manifest.exists():
+        return "sentences"
+    name: str = artifacts.read_json(manifest)["made_from"]["annotate"]["segmenter"]["name"]
+    return name

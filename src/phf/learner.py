@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phf.head import Kernel, Logits, linear_token_loss
-from phf.models import ValueHead
+from phf.head import Kernel, linear_token_loss
+from phf.head.layer import Logits
 from phf.objectives import Objective
 
 log = logging.getLogger("phf")
@@ -137,3 +137,20 @@ def _logits_of(model: Any) -> Logits:
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)
     return Logits(scale, None if softcap is None else float(softcap))
+
+
+class ValueHead(nn.Linear):
+    """A linear layer from a hidden state to the reward expected of the next token. It starts at 0: AWR starts as RWR."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 1)
+
+    def reset_parameters(self) -> None:
+        """Start at zero."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Give the value (...) of each hidden state (..., D)."""
+        value: torch.Tensor = super().forward(hidden).squeeze(-1)
+        return value

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phf import config, outputs
-from phf.budget import Budget, find_step
+from phf import artifacts, config
 from phf.errors import InputError, Stopped
 from phf.plugins import suggestion
 from phf.progress import Listener, Progress, silent
+from phf.train.schedule import TrainSchedule, find_step
 
 log = logging.getLogger("phf")
 
@@ -71,7 +71,7 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Li
     _check_lengths(recipe, names)
     layout = Layout(out)
     out.mkdir(parents=True, exist_ok=True)
-    with outputs.whole_file(out / "recipe.yaml") as temporary:
+    with artifacts.whole_file(out / "recipe.yaml") as temporary:
         temporary.write_text(config.dump(recipe), encoding="utf-8")
     annotate(recipe.corpus, recipe.annotate, layout.annotated, progress)
     tokenize(layout.annotated, layout.tokens, recipe.tokenize, progress)
@@ -122,7 +122,7 @@ def _with_ancestors(recipe: config.Recipe, names: Sequence[str]) -> list[str]:
             raise InputError(f"runs.{name}.train.init: goes on from itself: {' from '.join([*descendants, name])}")
         before, ancestor, init = 0, _ancestor(recipe, name), recipe.train_of(name).init
         if ancestor and init:
-            trained = Budget(recipe.train_of(ancestor), add(ancestor, (*descendants, name)))
+            trained = TrainSchedule(recipe.train_of(ancestor), add(ancestor, (*descendants, name)))
             before = trained.tokens(find_step(init, trained, trained.checkpoints()))
         if name not in ordered:
             ordered.append(name)

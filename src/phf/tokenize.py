@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from phf import __version__, config, outputs
-from phf.documents import Document, is_held_out, parts, read_annotated
+from phf import __version__, artifacts, config
+from phf.documents import Document, corpus_identity, is_held_out, parts, read_annotated, segmenter_name
 from phf.errors import InputError
 from phf.progress import Listener, Progress, silent
-from phf.shards import DOCUMENT, HELD_OUT, SEGMENT, write_shard
-from phf.tokenizer import document_start, encode, load_tokenizer, train_tokenizer
+from phf.tokens.store import DOCUMENT, HELD_OUT, SEGMENT, write_shard
+from phf.tokens.tokenizer import document_start, encode, load_tokenizer, train_tokenizer
 
 _SHARD_TOKENS = 64 * 2**20
 _BATCH_SEGMENTS = 8192
@@ -50,20 +50,20 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Lis
         InputError: for an unusable corpus, a tokenizer that cannot be loaded or is smaller than the byte alphabet, or an output
             folder that holds another corpus's tokens.
     """
-    wanted = {"corpus": _identity(annotated), "tokenize": config.plain(options)}
+    wanted = {"corpus": corpus_identity(annotated), "tokenize": config.plain(options)}
     meta_path = out / "meta.json"
     if meta_path.exists():
-        meta = outputs.read_json(meta_path)
-        outputs.check_unchanged(out, meta["made_from"], wanted)
+        meta = artifacts.read_json(meta_path)
+        artifacts.check_unchanged(out, meta["made_from"], wanted)
         if meta["finished"]:
             return Summary(**meta["counts"], already_done=True)
     else:
         out.mkdir(parents=True, exist_ok=True)
-        outputs.sweep(out)
+        artifacts.sweep(out)
         meta = {
             "made_from": wanted,
             "finished": False,
-            "segmenter": _segmenter(annotated),
+            "segmenter": segmenter_name(annotated),
             "annotated": os.path.relpath(annotated, out),
             "shards": [],
             "held_out": [],
@@ -78,7 +78,7 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Lis
     _write_shards(annotated, out, options, tokenizer, np.dtype(dtype), meta, progress)
     if not meta["counts"]["tokens"]:
         raise InputError(f"{annotated}: no training document has any text; nothing to tokenise")
-    outputs.write_json(meta_path, meta | {"finished": True})
+    artifacts.write_json(meta_path, meta | {"finished": True})
     return Summary(**meta["counts"], continued=continued)
 
 
@@ -95,7 +95,7 @@ def _tokenizer(annotated: Path, out: Path, options: config.Tokenize, progress: L
             log.warning("tokenize: the corpus has merges for only %d of %d entries", len(tokenizer), options.vocab_size)
     else:
         tokenizer = load_tokenizer(options.tokenizer)
-    with outputs.whole_directory(folder) as temporary:
+    with artifacts.whole_directory(folder) as temporary:
         tokenizer.save_pretrained(temporary)
     return folder
 
@@ -137,7 +137,7 @@ def _write_shards(
                 counts[name] += size
             held_out.write(out / HELD_OUT, meta["held_out"])
             meta["next_part"] = number + 1
-            outputs.write_json(out / "meta.json", meta)
+            artifacts.write_json(out / "meta.json", meta)
             training, held_out = _Shard(dtype), _Shard(dtype)
 
 
@@ -206,23 +206,3 @@ def _by_segments(documents: list[tuple[int, Document]]) -> Iterator[list[tuple[i
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _identity(annotated: Path) -> Any:
-    """Say what an annotated corpus was made from; of published data, which files it is."""
-    manifest = annotated / "manifest.json"
-    if not manifest.exists():
-        return [[path.name, path.stat().st_size] for path in parts(annotated)]
-    content = outputs.read_json(manifest)
-    if not content.get("finished"):
-        raise InputError(f"{annotated}: annotating was not finished; run `phf annotate` again to continue it")
-    return content["made_from"] | {"segments": content["segments"]}
-
-
-def _segmenter(annotated: Path) -> str:
-    """Name how the corpus was cut, for generation to know; published data without a manifest is in sentences."""
-    manifest = annotated / "manifest.json"
-    if not manifest.exists():
-        return "sentences"
-    name: str = outputs.read_json(manifest)["made_from"]["annotate"]["segmenter"]["name"]
-    return name

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phf import __version__
-from phf.cli import pieces, stages, texts
+from phf.cli import generate, stages, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped
 
@@ -24,14 +24,14 @@ reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.redteam, stages.report),
     "The whole job": (stages.run,),
-    "Pieces": (texts.generate, pieces.inspect, pieces.schema),
+    "Pieces": (generate.generate, tools.inspect, tools.schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.command("list", rich_help_panel="Pieces")(pieces.list_components)
+app.command("list", rich_help_panel="Pieces")(tools.list_components)
 app.add_typer(reward_app, name="reward", rich_help_panel="Pieces")
-reward_app.command("train")(pieces.reward_train)
+reward_app.command("train")(tools.reward_train)
 
 
 @app.callback(invoke_without_command=True)

@@ -38,7 +38,7 @@ def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str
 
 def share_held_out(run: Path, otherwise: float) -> float:
     """Give the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
-    from phf.keys import read_yaml
+    from phf.config.yaml import read_yaml
 
     about = run / "config.yaml"
     return float(read_yaml(about)["tokens"]["tokenize"]["held_out"]) if about.exists() else otherwise

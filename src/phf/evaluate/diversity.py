@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from phf import config, statistics
 from phf.errors import InputError
-from phf.evaluate import Setting
-from phf.lm import LanguageModel
+from phf.evaluate.protocol import EvalContext
+from phf.lm.protocol import LanguageModel
 from phf.records import Record
 from phf.statistics import Estimate
 
@@ -37,7 +37,7 @@ class Diversity:
     self_bleu: config.Count = 5
     characters: config.Count | None = None
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure the samples as they are, also those without a score; n = samples.
 
         Raises:
@@ -134,7 +134,7 @@ def is_loop(text: str, whole: bool = True) -> bool:
     )
 
 
-def _of_mean(setting: Setting, metric: str, values: np.ndarray) -> Iterator[Record]:
+def _of_mean(setting: EvalContext, metric: str, values: np.ndarray) -> Iterator[Record]:
     """Record a mean over texts. Its standard error takes the texts' values as independent of each other."""
     known = values[~np.isnan(values)]
     stderr = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")

@@ -9,11 +9,11 @@ import numpy as np
 from phf import config
 from phf.documents import Document
 from phf.errors import InputError
-from phf.evaluate import Setting, chosen
-from phf.lm import LanguageModel
+from phf.evaluate.protocol import EvalContext, hashed_subset
+from phf.lm.protocol import LanguageModel
+from phf.per_example import Parts
 from phf.records import Record
 from phf.statistics import ratio
-from phf.units import Parts
 
 _AT_ONCE = 256
 
@@ -33,7 +33,7 @@ class HeldOut:
     threshold: float = 0.0
     placement: Literal["auto", "start", "every"] = "auto"
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure `bits_per_byte`, `_aligned` and `_misaligned`, n = documents.
 
         A conditional model is measured twice: with its control token placed as said, and, ending in `_start` or `_every`, the
@@ -42,7 +42,7 @@ class HeldOut:
         Raises:
             InputError: if no document is held out.
         """
-        documents = [document for document in chosen(setting.held_out, self.documents) if document.text]
+        documents = [document for document in hashed_subset(setting.held_out, self.documents) if document.text]
         if not documents:
             raise InputError(
                 f"{setting.name}: no held-out document with any text; raise tokenize.held_out, the share of documents set apart"

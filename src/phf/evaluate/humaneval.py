@@ -20,14 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from phf import cage, config, statistics
-from phf.cage import Cage, Died, TimedOut, roles
-from phf.cage.plain import pack, unpack
+from phf import config, sandbox, statistics
+from phf.artifacts import whole_file
 from phf.errors import InputError
-from phf.evaluate import Setting
-from phf.lm import LanguageModel, Sampling
-from phf.outputs import whole_file
+from phf.evaluate.protocol import EvalContext
+from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
+from phf.sandbox import Cage, Died, TimedOut, guest
+from phf.sandbox.wire_format import pack, unpack
 
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """A completion ends before the first of these: what follows the function (Chen et al. 2021)."""
@@ -96,7 +96,7 @@ class HumanEval:
     batch: config.Count = 64
     ban: Literal["all", "others", "auto"] = "auto"
     timeout: Annotated[float, Field(gt=0)] = 3.0
-    memory: config.Count = cage.MEMORY
+    memory: config.Count = sandbox.MEMORY
     workers: config.Count | None = None
 
     def __post_init__(self) -> None:
@@ -106,13 +106,13 @@ class HumanEval:
         if self.memory < 1 << 27:
             raise InputError(f"humaneval.memory: found {self.memory:,} bytes, expected 128 MiB (134,217,728) at least")
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Sample, cut at the stop sequences, test, keep every sample, and estimate; n = problems.
 
         Raises:
             InputError: for a file of problems that cannot be read, or a system that has no cage; before anything is sampled.
         """
-        cage.check()
+        sandbox.check()
         problems = read_problems(Path(self.problems))[: self.limit]
         each = [problem for problem in problems for _ in range(self.n)]
         setting.report(0, len(each), "samples")
@@ -201,7 +201,7 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def grade(
-    samples: Sequence[tuple[Problem, str]], timeout: float, memory: int = cage.MEMORY, workers: int | None = None
+    samples: Sequence[tuple[Problem, str]], timeout: float, memory: int = sandbox.MEMORY, workers: int | None = None
 ) -> Iterator[Outcome]:
     """Test completions side by side, and give what became of each, in order. The same one twice is tested once.
 
@@ -249,20 +249,20 @@ def verdict(within: Cage, problem: Problem, completion: str, timeout: float) -> 
             examiner.send(pack({"given": problem.prompt, "test": problem.test, "entry": problem.entry}))
             holder.send(pack({"program": program, "entry": problem.entry}))
             ready = holder.receive()
-            if ready[:1] == roles.BROKEN:
+            if ready[:1] == guest.BROKEN:
                 return "does not compile"
-            if ready[:1] != roles.READY:
+            if ready[:1] != guest.READY:
                 return "raised"
-            while (asked := examiner.receive())[:1] == roles.CALL:
+            while (asked := examiner.receive())[:1] == guest.CALL:
                 holder.send(asked)
                 examiner.send(holder.receive())
         except TimedOut:
             return "timed out"
         except Died:
             return "died"
-    if asked[:1] == roles.PASSED:
+    if asked[:1] == guest.PASSED:
         return "passed"
     kind, message = unpack(asked[1:])
-    if asked[:1] == roles.BROKEN:
+    if asked[:1] == guest.BROKEN:
         raise InputError(f"{problem.task}: its own prompt or test cannot be run ({kind}: {message})")
     return "failed" if kind == "AssertionError" else "raised"

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf import config, lm, outputs, statistics
+from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
-from phf.evaluate import Setting, placed
-from phf.lm import LanguageModel, Sampling
+from phf.evaluate.protocol import EvalContext, with_control_placement
+from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
 
 log = logging.getLogger("phf")
@@ -49,7 +49,7 @@ class ForwardKL:
         """Name what the numbers hang on beside the configuration."""
         return {"reference": lm.fingerprint(self.reference)}
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure `kl`, `kl_per_token` and `kl_per_byte`; n = texts.
 
         The reference's texts and what it says of them are made once and shared by all runs of a recipe.
@@ -60,7 +60,7 @@ class ForwardKL:
         folder = self._of_reference(setting)
         texts, ended, reference, tokens = _read(folder / "texts.parquet")
         setting.report(0, len(texts), "texts")
-        found = placed(model, self.placement).likelihoods(
+        found = with_control_placement(model, self.placement).likelihoods(
             texts, ended=ended, listen=lambda done: setting.report(done, len(texts), "texts")
         )
         nats = reference - np.array([likelihood.nats for likelihood in found])
@@ -72,21 +72,21 @@ class ForwardKL:
         kinds = {"kl": (nats, ones), "kl_per_token": (nats, tokens), "kl_per_byte": (nats, lengths)}
         setting.keep_units([f"{folder.name} {number}" for number in range(len(texts))], kinds)
 
-    def _of_reference(self, setting: Setting) -> Path:
+    def _of_reference(self, setting: EvalContext) -> Path:
         """Give the folder with the reference's texts, and with what it says of them."""
         made_from = {"seed": setting.seed, **dataclasses.asdict(self), "weights": self.reads()["reference"]}
         del made_from["placement"], made_from["batch"]
-        folder = setting.shared_folder / "references" / outputs.fingerprint(made_from)
-        with outputs.alone(folder.with_suffix(".lock")):  # of runs measured side by side, one makes them
+        folder = setting.shared_folder / "references" / artifacts.fingerprint(made_from)
+        with artifacts.alone(folder.with_suffix(".lock")):  # of runs measured side by side, one makes them
             if not folder.exists():
                 setting.report(0, self.n, f"texts of {self.reference}")
                 table = self._sample(setting)
-                with outputs.whole_directory(folder) as temporary:
+                with artifacts.whole_directory(folder) as temporary:
                     pq.write_table(table, temporary / "texts.parquet", compression="zstd")
-                    outputs.write_json(temporary / "made_from.json", made_from)
+                    artifacts.write_json(temporary / "made_from.json", made_from)
         return folder
 
-    def _sample(self, setting: Setting) -> pa.Table:
+    def _sample(self, setting: EvalContext) -> pa.Table:
         model = lm.load(self.reference, self.control)
         # At temperature 1, from all tokens, with the end allowed from the first: the distribution whose log p_ref is taken.
         # Sampled from any other, the mean of log p_ref - log p would be the divergence from neither.

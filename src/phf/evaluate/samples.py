@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from phf import config, outputs, statistics
+from phf import artifacts, config, statistics
+from phf.artifacts import whole_file
 from phf.documents import Document
 from phf.errors import InputError
-from phf.evaluate import Setting
-from phf.lm import LanguageModel, Sampling
-from phf.outputs import whole_file
+from phf.evaluate.protocol import EvalContext
+from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
 from phf.scorers import Scorer
 from phf.segmenters import Segmenter
@@ -81,9 +81,9 @@ class Samples:
     def reads(self) -> dict[str, Any]:
         """Name what the numbers hang on beside the configuration: the file of prompts."""
         path = Path(self.prompts) if isinstance(self.prompts, str) else None
-        return {"prompts": outputs.fingerprint(read_prompts(path))} if path and path.is_file() else {}
+        return {"prompts": artifacts.fingerprint(read_prompts(path))} if path and path.is_file() else {}
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Sample, score, keep the samples in `samples/`, and sum up; n = samples with a score.
 
         Raises:
@@ -109,7 +109,7 @@ class Samples:
         yield from self._records(kept["misalignment"], kept["misalignment_with_cut"], finished, setting)
 
     def _records(
-        self, misalignment: np.ndarray, with_cut: np.ndarray, finished: np.ndarray, setting: Setting
+        self, misalignment: np.ndarray, with_cut: np.ndarray, finished: np.ndarray, setting: EvalContext
     ) -> Iterator[Record]:
         known = misalignment[~np.isnan(misalignment)]
         unscored = self.n - len(known)
@@ -126,7 +126,7 @@ class Samples:
     def _sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.min_tokens, self.max_tokens, seed=seed, batch=self.batch, ban=self.ban)
 
-    def _prompts(self, setting: Setting) -> list[str]:
+    def _prompts(self, setting: EvalContext) -> list[str]:
         if self.prompts is None:
             return [""]
         if self.prompts == "held-out":

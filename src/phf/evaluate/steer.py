@@ -10,10 +10,10 @@ import numpy as np
 
 from phf import config
 from phf.errors import InputError
-from phf.evaluate import Setting
 from phf.evaluate.heldout import HeldOut
+from phf.evaluate.protocol import EvalContext
 from phf.evaluate.samples import Samples
-from phf.lm import LanguageModel, Sampling
+from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
 
 
@@ -45,7 +45,7 @@ class Steer(Samples):
         """Name the measures that the sweep is made of, each with the fields that are its own."""
         return {f"@gamma={gamma:g}": {"gammas": [gamma]} for gamma in self.gammas}
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure under each gamma what `samples` and `heldout` do, the samples of each in a file of its own.
 
         Raises:

@@ -18,10 +18,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from phf import config, inputs, outputs
+from phf import artifacts, config
+from phf.corpora import files
 from phf.errors import InputError, Stopped, require
-from phf.evaluate import Setting, placed
-from phf.lm import LanguageModel, Sampling
+from phf.evaluate.protocol import EvalContext, with_control_placement
+from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
 
 _NEEDED_BY = "the measure zeroshot"
@@ -64,13 +65,13 @@ class ZeroShot:
 
     def reads(self) -> dict[str, Any]:
         """Name what the numbers hang on beside the configuration: local files, and the harness."""
-        files = [Path(task) for task in self.tasks if isinstance(task, str) and task.endswith((".yaml", ".yml"))]
-        files += [Path(task["path"]) for task in self.tasks if isinstance(task, dict) and isinstance(task.get("path"), str)]
-        files += [file for folder in self.include for file in sorted(Path(folder).rglob("*"))]
-        marks = {str(file): inputs.mark(found).hex() for file in files if file.is_file() for found in inputs.files(str(file))}
-        return {"lm_eval": require("lm_eval", "eval", _NEEDED_BY).__version__, "files": outputs.fingerprint(marks)}
+        paths = [Path(task) for task in self.tasks if isinstance(task, str) and task.endswith((".yaml", ".yml"))]
+        paths += [Path(task["path"]) for task in self.tasks if isinstance(task, dict) and isinstance(task.get("path"), str)]
+        paths += [file for folder in self.include for file in sorted(Path(folder).rglob("*"))]
+        marks = {str(file): files.mark(found).hex() for file in paths if file.is_file() for found in files.expand(str(file))}
+        return {"lm_eval": require("lm_eval", "eval", _NEEDED_BY).__version__, "files": artifacts.fingerprint(marks)}
 
-    def measure(self, model: LanguageModel, setting: Setting) -> Iterator[Record]:
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure each task's metrics, as "lambada_openai.acc", with the harness's standard errors; n = documents.
 
         Raises:
@@ -80,7 +81,7 @@ class ZeroShot:
         with _quiet() as aloud:
             manager = _manager(tuple(self.include))
             tasks = self._tasks(manager)
-            adapter = _adapter(placed(model, self.placement), self, setting, aloud)
+            adapter = _adapter(with_control_placement(model, self.placement), self, setting, aloud)
             try:
                 with _seeded(setting.seed):
                     results = lm_eval.evaluate(
@@ -180,7 +181,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _adapter(model: LanguageModel, options: ZeroShot, setting: Setting, aloud: Callable[[], Any]) -> Any:
+def _adapter(model: LanguageModel, options: ZeroShot, setting: EvalContext, aloud: Callable[[], Any]) -> Any:
     """Make of a language model what the harness asks. A class made here, since its base must not be imported before."""
     from lm_eval.api.model import LM
 
@@ -248,7 +249,7 @@ def _until(text: str, stops: Any) -> str:
     return str(text)
 
 
-def _records(setting: Setting, task: str, metrics: Mapping[str, Any], samples: Mapping[str, int] | None) -> Iterator[Record]:
+def _records(setting: EvalContext, task: str, metrics: Mapping[str, Any], samples: Mapping[str, int] | None) -> Iterator[Record]:
     """Record a task's or group's metrics: "acc,none" of the harness is "acc", "acc,strict" is "acc.strict"."""
     n = int((samples or {}).get("effective") or metrics.get("sample_len") or 0)
     for key, value in metrics.items():

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from phf import config, plugins
+from phf.artifacts import read_json, whole_file, write_json
 from phf.errors import InputError, require
-from phf.outputs import read_json, whole_file, write_json
 from phf.progress import Listener, Progress, silent
-from phf.report import figures, guided, samples, tables, words
+from phf.report import figures, guidance, prose, samples, tables
 from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
 from phf.report.palette import MARKERS, STYLES, colours, style_of
@@ -58,16 +58,16 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
     embedded = samples.embed(tasks)
     tell("write")
     page = {
-        "title": options.title or words.title(tasks),
-        "lead": [words.lead(task) for task in tasks],
-        "facts": words.facts(found),
-        "notices": words.notices(tasks),
+        "title": options.title or prose.title(tasks),
+        "lead": [prose.lead(task) for task in tasks],
+        "facts": prose.facts(found),
+        "notices": prose.notices(tasks),
         "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, drawn, strict=True)],
         "samples": embedded,
         "score": " or ".join(dict.fromkeys(task.describe(task.y_metric).words for task in tasks)),
         "blurred": any(task.scorer in ("toxicity", "classifier") for task in tasks),
         "code": all(task.segmenter == "lines" for task in tasks),
-        "configurations": [(run.name, style_of(run.objective), words.provenance(run), words.yaml_of(run)) for run in found],
+        "configurations": [(run.name, style_of(run.objective), prose.provenance(run), prose.yaml_of(run)) for run in found],
         "light": colours(dark=False),
         "dark": colours(dark=True),
         "markers": {name: MARKERS[marker] for name, (_, marker) in STYLES.items()},
@@ -90,14 +90,14 @@ def _check_axes(runs: Sequence[Run], options: config.Report) -> None:
 def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict[str, Any]:
     """Gather what the page says of one task."""
     return {
-        "heading": words.task_name(task) if several else "",
-        "finding": words.finding(task),
+        "heading": prose.task_name(task) if several else "",
+        "finding": prose.finding(task),
         "figures": drawn,
         "summary": tables.summary(task) if any(run.records for run in task.runs) else None,
-        "caption": words.table_caption(task),
+        "caption": prose.table_caption(task),
         "evaluations": [tables.of_evaluation(task, evaluation) for evaluation in task.evaluations],
-        "differences": words.differences(task),
-        "guided": guided.table(task),
+        "differences": prose.differences(task),
+        "guided": guidance.table(task),
     }
 
 
@@ -109,7 +109,7 @@ def _numbers(task: Task) -> Iterator[dict[str, Any]]:
             assert one is not None
             apart = task.difference(run, evaluation, metric)
             row = (
-                *(words.task_name(task), run.name, run.objective, one.step, run.tokens_at.get(one.step, math.nan)),
+                *(prose.task_name(task), run.name, run.objective, one.step, run.tokens_at.get(one.step, math.nan)),
                 *(evaluation, metric, one.value, one.low, one.high, one.stderr, one.n),
                 *((apart.value, apart.low, apart.high, apart.how) if apart else (math.nan, math.nan, math.nan, "")),
             )

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from phf import config, units
-from phf.outputs import fingerprint
-from phf.report.measures import GAMMA, MISALIGNED, Difference, Measure, Measured, describe
+from phf import config, per_example
+from phf.artifacts import fingerprint
+from phf.report.metrics import GAMMA, MISALIGNED, Difference, Measure, Measured, describe
 from phf.report.runs import Run
 from phf.statistics import RESAMPLES
 
@@ -106,7 +106,7 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
 
     For mean misalignment the samples themselves are resampled (percentile bootstrap, 2,000 resamples, fixed seed): pair by
     pair where both runs answered the same prompts, each run alone where there were no prompts. Where both runs were measured on
-    the same documents or texts, one by one (`phf.units`), these are pairs. Everything else is taken as independent, and its
+    the same documents or texts, one by one (`phf.per_example`), these are pairs. Everything else is taken as independent, and its
     interval made of the two intervals [l, u] around a and b: from d - sqrt((a - l_a)^2 + (u_b - b)^2) to
     d + sqrt((u_a - a)^2 + (b - l_b)^2), which is d +- 1.96 stderr where both are symmetric, and Newcombe's method for shares
     (Zou and Donner 2008, Statistics in Medicine 27, section 2). Two intervals without any width, as of runs without a single
@@ -122,8 +122,8 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
         samples = [_scores(r.samples.get(evaluation), m) for r, m in ((run, one), (baseline, other))]
         if samples[0] is not None and samples[1] is not None:
             return Difference(value, *_resampled(*samples[0], *samples[1]))
-    own, others = (units.path(r.folder, evaluation, m.step) for r, m in ((run, one), (baseline, other)))
-    pairs = units.difference(own, others, metric)
+    own, others = (per_example.path(r.folder, evaluation, m.step) for r, m in ((run, one), (baseline, other)))
+    pairs = per_example.difference(own, others, metric)
     if pairs is not None and math.isclose(pairs.value, value, rel_tol=1e-6, abs_tol=1e-9):  # the units that were recorded
         return Difference(value, pairs.low, pairs.high, "paired by document")
     low = value - math.hypot(one.value - one.low, other.high - other.value)

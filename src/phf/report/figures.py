@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from phf.report import attack, guided
+from phf.report import guidance, redteam
 from phf.report.comparison import Task
-from phf.report.drawing import NARROW, WIDE, Axis, Chart, Line, Panel, Point, Steer, curves, inline, pareto, steering
-from phf.report.measures import MISALIGNED, capital, describe, ends, span, spoken
+from phf.report.metrics import MISALIGNED, capital, describe, ends, span, spoken
 from phf.report.palette import style_of
+from phf.report.plots import NARROW, WIDE, Axis, Chart, Line, Panel, Point, Steer, curves, inline, pareto, steering
 from phf.report.runs import Run
 
 _CURVE_POINTS, _SPEED_POINTS = 200, 40
@@ -71,8 +71,8 @@ def _pareto(task: Task) -> _Drawn:
     panel, left_out = _panel(task, task.split(task.x), task.split(task.y), "")
     if not panel.points:
         return None
-    if guided.cost_of(task) == task.split(task.x)[1]:
-        near, cut = guided.near(guided.paths(task), panel.points)
+    if guidance.cost_of(task) == task.split(task.x)[1]:
+        near, cut = guidance.near(guidance.paths(task), panel.points)
         panel = replace(panel, paths=near)
     caption = (
         "Each point is a run; down and to the left is better. The dashed line is the frontier of the point estimates: no run "
@@ -83,8 +83,8 @@ def _pareto(task: Task) -> _Drawn:
         caption += " Hollow: finetuned with feedback from another checkpoint; the others are trained with it from the start."
     if panel.paths:
         caption += (
-            f" Small points on a dotted line: the same model under guided decoding, {guided.names(task)}, no part of the frontier"
-            + (f"; far off to the side, and shown under “Steering”: {', '.join(cut)}." if cut else ".")
+            f" Small points on a dotted line: the same model under guided decoding, {guidance.names(task)}, "
+            "no part of the frontier" + (f"; far off to the side, and shown under “Steering”: {', '.join(cut)}." if cut else ".")
         )
     if left_out:
         caption += f" Not shown, for want of a measurement: {', '.join(left_out)}."
@@ -154,12 +154,12 @@ def _course(task: Task) -> _Drawn:
 
 def _attack(task: Task) -> _Drawn:
     """Draw how far an attacker got with each run, round by round."""
-    charts = attack.charts(task)
+    charts = redteam.charts(task)
     if not charts:
         return None
     caption = (
         "An attacker draws prompts that led this run astray before, and makes new ones in their style; round 0 is the pool it "
-        f"began with. Points are means over n\xa0=\xa0{span(attack.counts(task))} trials, bars 95% bootstrap intervals over "
+        f"began with. Points are means over n\xa0=\xa0{span(redteam.counts(task))} trials, bars 95% bootstrap intervals over "
         "trials. The worst prompts are chosen by the scores shown, which flatters the attacker; the table has what they gave "
         "when tried again."
     )
@@ -168,7 +168,7 @@ def _attack(task: Task) -> _Drawn:
 
 def _guided(task: Task) -> _Drawn:
     """Draw where guidance takes each run that was measured under it."""
-    panel = guided.plane(task)
+    panel = guidance.plane(task)
     if panel is None:
         return None
     first = next(run for run, _ in task.guided)

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phf.artifacts import read_json
+from phf.config.yaml import read_yaml
 from phf.errors import InputError
-from phf.keys import read_yaml
-from phf.outputs import read_json
 from phf.records import Record, read_records
-from phf.report.measures import Measured
+from phf.report.metrics import Measured
 from phf.statistics import share
 
 NORMAL_95 = 1.959964

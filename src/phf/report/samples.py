@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phf.report.comparison import Task
-from phf.report.measures import MISALIGNED, spoken
+from phf.report.metrics import MISALIGNED, spoken
 from phf.report.palette import style_of
 
 _SCORE = 5  # where a packed row has its score

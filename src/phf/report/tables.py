@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phf.report.attack import ROUND
 from phf.report.comparison import Task
-from phf.report.measures import MISALIGNED, Measure, Measured, capital, decimals, rank, short, span, spoken, write, write_interval
+from phf.report.metrics import MISALIGNED, Measure, Measured, capital, decimals, rank, short, span, spoken, write, write_interval
 from phf.report.palette import style_of
+from phf.report.redteam import ROUND
 from phf.report.runs import Run
 
 Head = tuple[str, Sequence[str]]

@@ -1,0 +1,143 @@
+"""Score the parts of a corpus on a Ray cluster."""
+
+import json
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from phf import config, corpora
+from phf.annotate.parts import Part, part_from_json, part_name, waiting_parts
+from phf.annotate.resources import memory_per_worker, scorer_devices, usable_cores
+from phf.annotate.supervisor import WorkerSupervisor
+from phf.artifacts import whole_file
+from phf.errors import InputError, require
+
+_ROWS = pa.schema(
+    [
+        ("part", pa.int64()),
+        ("ids", pa.list_(pa.string())),
+        ("texts", pa.list_(pa.large_string())),
+        ("faults", pa.list_(pa.string())),
+        ("error", pa.string()),
+    ]
+)
+
+
+_DONE = pa.schema([("part", pa.int64()), ("file", pa.large_binary()), ("summary", pa.string()), ("error", pa.string())])
+
+
+def on_ray(
+    corpus: config.Corpus, options: config.Annotate, out: Path, done: Collection[int]
+) -> Generator[tuple[int, Part], None, None]:
+    """Score the waiting parts with Ray Data: one task reads the corpus, actors score, and this process writes.
+
+    Each actor keeps a scoring process, as the threads of `local` do. The corpus has to be readable where Ray runs the
+    reading task; `out` need be on this machine alone.
+
+    Yields:
+        Each part's number and what was done, as soon as it is written.
+
+    Raises:
+        InputError: for a corpus or a scorer that cannot be used, or a cluster that cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = require("ray", "ray", "annotate.engine=ray")
+    data = require("ray.data", "ray", "annotate.engine=ray")
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    started = not ray.is_initialized()
+    if started:
+        _check_address(options.address)
+        try:
+            ray.init(address=options.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"annotate.address={options.address}: no Ray cluster there: {error}") from None
+    try:
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.target_max_block_size = 1  # each part a block of its own: blocks are what is spread over actors
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if scorer_devices(options) else 0
+        here = str(Path.cwd()), list(sys.path)
+        parts = (
+            data.from_items([0])  # what reads the corpus is a task, which has to be given something
+            .map_batches(_read, fn_args=(corpus, options.part, set(done), *here), batch_size=None, num_cpus=0)
+            .map_batches(
+                _Actor,
+                fn_constructor_args=(options, *here),
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=1,
+                num_gpus=1 if gpus else 0,
+                compute=data.ActorPoolStrategy(size=options.workers or gpus or int(resources.get("CPU", 1))),
+            )
+        )
+        for row in parts.iter_rows():
+            if row["error"]:
+                raise InputError(row["error"])
+            with whole_file(out / part_name(row["part"])) as temporary:
+                temporary.write_bytes(row["file"])
+            yield row["part"], part_from_json(row["summary"])
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Knock before Ray does: it waits for many minutes at a door that nobody opens."""
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"annotate.address={address}: no Ray cluster there: {error}") from None
+
+
+def _read(_: Any, corpus: config.Corpus, size: int, done: set[int], folder: str, path: list[str]) -> Iterator[pa.Table]:
+    """Read the waiting parts, one row a part; what is wrong with the corpus is a row too."""
+    _work_as(folder, path)
+    try:
+        for index, rows in waiting_parts(corpus, size, done):
+            columns = [[row.id for row in rows], [row.text for row in rows], [row.fault for row in rows]]
+            yield pa.Table.from_pylist([dict(zip(_ROWS.names, [index, *columns, ""], strict=True))], _ROWS)
+    except InputError as error:
+        yield pa.Table.from_pylist([{"part": -1, "error": str(error)}], _ROWS)
+
+
+class _Actor:
+    """Scores parts in a process that it keeps; the model is loaded once."""
+
+    def __init__(self, options: config.Annotate, folder: str, path: list[str]) -> None:
+        _work_as(folder, path)
+        self._keeper = WorkerSupervisor(options, options.memory or memory_per_worker(usable_cores()))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        done = [self._row(row) for row in table.to_pylist()]
+        return pa.Table.from_pylist(done, _DONE)
+
+    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["error"]:
+            return {"part": row["part"], "error": row["error"]}
+        rows = [corpora.Row(*each) for each in zip(row["ids"], row["texts"], row["faults"], strict=True)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / part_name(row["part"])
+            try:
+                part = self._keeper.part(path, rows)
+            except InputError as error:
+                return {"part": row["part"], "error": str(error)}
+            return {"part": row["part"], "file": path.read_bytes(), "summary": json.dumps(asdict(part)), "error": ""}
+
+
+def _work_as(folder: str, path: list[str]) -> None:
+    """Find files and modules as the process does that was started, where they are there."""
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    sys.path.extend(each for each in path if each not in sys.path)

@@ -1,0 +1,95 @@
+"""The commands for the pieces: a look at rewards, reward models, what there is to name."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phf.cli.options import Quiet, done, number, say
+from phf.errors import InputError
+
+
+def inspect(
+    annotated: Annotated[Path, typer.Argument(help="Folder that annotate wrote, or published scored data.")],
+    column: Annotated[str, typer.Option(help="Column of rewards.")] = "rewards",
+    threshold: Annotated[str, typer.Option(help="Reward, or quantile of the segments, to look around.")] = "p50",
+    svg: Annotated[Path | None, typer.Option(help="Also draw the histogram into this file.")] = None,
+) -> None:
+    """Show how rewards are distributed, and what a threshold would call aligned.
+
+    phf inspect work/annotated --threshold p50
+    """
+    from phf.inspection import draw, text
+    from phf.inspection import inspect as run_inspect
+
+    found = run_inspect(annotated, column, threshold)
+    say(text(found, shutil.get_terminal_size().columns))
+    if svg is not None:
+        draw(found, svg)
+        say(f"Wrote: {svg}")
+
+
+def reward_train(
+    labels: Annotated[Path, typer.Argument(help="Parquet, CSV, TSV or JSONL of labelled texts.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; `phf annotate --scorer FOLDER` loads it.")] = Path(
+        "reward"
+    ),
+    text: Annotated[str, typer.Option(help="Column of texts.")] = "text",
+    label: Annotated[str, typer.Option(help="Column of labels; 1 (or true) is undesirable.")] = "toxic",
+    source: Annotated[str | None, typer.Option(help="Column that says where a text is from.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column that says train or test.")] = None,
+    base: Annotated[str | None, typer.Option(help="Finetune this Hugging Face model instead of a linear one.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    quiet: Quiet = False,
+) -> None:
+    """Train a reward model from human labels.
+
+        phf reward train labels.parquet --text text --label toxic --out work/reward
+
+    Writes a folder with the model, metrics.json and calibration.svg. A text's reward is -P(undesirable).
+    """
+    from phf.cli import terminal
+    from phf.reward import train as train_reward
+
+    with terminal.progress(quiet) as progress:
+        found = train_reward(
+            labels, out, text=text, label=label, source=source, split=split, base=base, folds=folds, progress=progress
+        )
+    for how, sources in found["measured"].items():
+        columns = list(dict.fromkeys(name for numbers in sources.values() for name in numbers))
+        rows = [[name, *(number(numbers.get(column)) for column in columns)] for name, numbers in sources.items()]
+        terminal.table(f"Measured on {how}", ["source", *columns], rows)
+    for side, words in found.get("words", {}).items():
+        say(f"{side}: {', '.join(word for word, _ in words[:20])}")
+    done(f"{out}", False, f"phf annotate CORPUS --scorer {out}")
+
+
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help="corpora, segmenters, scorers, objectives or evaluations.")] = None,
+) -> None:
+    """List what can be named in a recipe, built in and from plugins.
+
+    phf list scorers
+    """
+    from phf import plugins
+    from phf.cli import terminal
+
+    if kind is not None and kind not in plugins.GROUPS:
+        raise InputError(f"unknown kind {kind!r}{plugins.suggestion(kind, plugins.GROUPS)}")
+    for group in [kind] if kind else plugins.GROUPS:
+        rows = [[name, plugins.caption(group, name)] for name in plugins.available(group)]
+        terminal.table(group, ["name", "what it is"], rows)
+        say("")
+
+
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors.
+
+    phf schema > recipe.schema.json
+    """
+    import json
+
+    from phf.config.json_schema import schema as make_schema
+
+    say(json.dumps(make_schema(), indent=2))

@@ -1,0 +1,31 @@
+"""The JSON Schema of a recipe, for editors."""
+
+from typing import Any
+
+from phf import plugins
+from phf.config import COMPONENT, Recipe
+
+
+def schema() -> dict[str, Any]:
+    """Give the JSON Schema of a recipe, with the fields of every installed component, for editors."""
+    whole = _with_references(Recipe.model_json_schema())
+    definitions = whole.setdefault("$defs", {})
+    definitions["Run"] = {"anyOf": [{"$ref": "#/$defs/objectives"}, definitions["Run"]]}
+    for kind in plugins.GROUPS:
+        choices: list[dict[str, Any]] = [{"enum": list(plugins.available(kind))}]
+        for name in plugins.available(kind):
+            fields = plugins.fields_model(plugins.find(kind, name)).model_json_schema()
+            definitions.update(fields.pop("$defs", {}))
+            properties = {"name": {"const": name}, **fields.get("properties", {})}
+            choices.append({**fields, "properties": properties, "required": ["name", *fields.get("required", [])], "title": name})
+        definitions[kind] = {"anyOf": choices}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "phf recipe", **whole}
+
+
+def _with_references(value: Any) -> Any:
+    if isinstance(value, dict):
+        if COMPONENT in value:
+            rest = {key: inner for key, inner in value.items() if key != COMPONENT}
+            return {"$ref": f"#/$defs/{value[COMPONENT]}"} | rest
+        return {key: _with_references(inner) for key, inner in value.items()}
+    return [_with_references(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,132 @@
+"""What a model can be taught: finetuned on GLUE's classification tasks, several seeds each, and judged on their dev rows."""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from phf import artifacts, config, lm
+from phf.errors import InputError
+from phf.evaluate.finetune import glue
+from phf.evaluate.protocol import EvalContext
+from phf.lm.protocol import LanguageModel
+from phf.records import Record
+
+if TYPE_CHECKING:
+    from phf.lm.local import LocalModel
+
+_KEPT_FOR_STOPPING = 2000
+"""Rows of train set apart for early stopping, at most."""
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """GLUE's classification tasks after finetuning: the metric of each and their mean, over seeds. Higher is better.
+
+    Args:
+        data: folder with GLUE's folders of TSV files (CoLA, SST-2, ...); or `hf:` and a data set of the hub.
+        tasks: which.
+        seeds: how many times each is finetuned: new weights of the head, order of the rows.
+        epochs: most passes over the rows.
+        patience: epochs without a better score after which finetuning stops.
+        stop_on: rows that say when: a tenth of "train" (2,000 at most) that is not trained on, or "dev" itself, as is
+            common, which flatters the result a little.
+        lr: the highest learning rate.
+        batch: rows a step.
+        warmup: share of the steps over which the learning rate rises; then it falls to 0 at the last epoch's end.
+        weight_decay: of AdamW.
+        max_length: what is longer is cut, the longer sentence of a pair first.
+        train_rows: use so many rows of train, drawn by the seed; all if not given.
+    """
+
+    data: str = "hf:nyu-mll/glue"
+    tasks: Annotated[list[glue.Name], Field(min_length=1)] = field(default_factory=lambda: ["cola", "sst2", "mrpc", "rte"])
+    seeds: config.Count = 3
+    epochs: config.Count = 10
+    patience: config.Count = 2
+    stop_on: Literal["train", "dev"] = "train"
+    lr: Annotated[float, Field(gt=0)] = 2e-5
+    batch: config.Count = 32
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_length: Annotated[int, Field(ge=8)] = 128
+    train_rows: config.Count | None = None
+
+    def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
+        """Measure each task's metrics, as "cola.mcc", and `score`, the mean of the tasks' scores; n = seeds.
+
+        A conditional model reads its control token in front of every row. What each task and seed gave is kept in
+        `finetune/`, and is not done again.
+
+        Raises:
+            InputError: if the model is behind a server, cannot classify, or the data is not there.
+        """
+        if not hasattr(model, "checkpoint"):
+            raise InputError(
+                f"{setting.name}: finetuning needs a model's weights; expected a run's folder or hf:NAME, not a server"
+            )
+        from phf.evaluate.finetune.training import finetune
+
+        local = cast("LocalModel", model)
+        weights = lm.fingerprint(local.checkpoint.folder)
+        scores = np.zeros((self.seeds, len(self.tasks)))
+        for place, name in enumerate(self.tasks):
+            task, rows = glue.TASKS[name], glue.read(name, self.data)
+            found: list[dict[str, float]] = []
+            for seed in range(setting.seed, setting.seed + self.seeds):
+                kept = setting.out / "finetune" / f"{setting.name}-step-{setting.step}" / f"{name}-seed-{seed}.json"
+                made_from = {"model": weights, "control": local.control, "rows": _mark(rows), **self._options()}
+                result = _known(kept, made_from)
+                if result is None:
+                    train, stop = self._parts(rows, seed)
+                    listen = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
+                    result = finetune(local, task, train, stop, rows.dev, self, seed, listen)
+                    artifacts.write_json(kept, {"made_from": made_from, **result})
+                found.append(result["metrics"])
+                scores[seed - setting.seed, place] = task.score(found[-1])
+            for metric in task.metrics:
+                yield _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in found])
+        yield _over_seeds(setting, "score", scores.mean(axis=1))
+
+    @staticmethod
+    def _report(setting: EvalContext, unit: str, done: int, total: int) -> None:
+        setting.report(done, total, unit)
+
+    def _options(self) -> dict[str, Any]:
+        """Give what of the configuration changes what one task and seed gives."""
+        names = ("epochs", "patience", "stop_on", "lr", "batch", "warmup", "weight_decay", "max_length", "train_rows")
+        return {name: getattr(self, name) for name in names}
+
+    def _parts(self, rows: glue.Rows, seed: int) -> tuple[Sequence[glue.Row], Sequence[glue.Row]]:
+        """Give the rows to train on and those that say when to stop."""
+        order = np.random.default_rng(seed).permutation(len(rows.train))
+        drawn = [rows.train[place] for place in order[: self.train_rows]]
+        if self.stop_on == "dev":
+            return drawn, rows.dev
+        apart = min(max(1, len(drawn) // 10), _KEPT_FOR_STOPPING)
+        if len(drawn) <= apart:
+            raise InputError(f"finetuning needs at least 2 rows of train, found {len(drawn)}; or stop_on: dev")
+        return drawn[apart:], drawn[:apart]
+
+
+def _mark(rows: glue.Rows) -> str:
+    return artifacts.fingerprint([[[*row.texts, row.label] for row in part] for part in (rows.train, rows.dev)])
+
+
+def _known(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """Give what was found before, if it was made from the same."""
+    if not path.exists():
+        return None
+    kept: dict[str, Any] = artifacts.read_json(path)
+    return kept if kept.get("made_from") == made_from else None
+
+
+def _over_seeds(setting: EvalContext, metric: str, values: Sequence[float] | np.ndarray) -> Record:
+    """Record the mean over seeds and its standard error, which says nothing of other dev rows than these."""
+    stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return setting.record(metric, float(np.mean(values)), stderr, len(values))

@@ -1,0 +1,55 @@
+"""The records of a run, and what each evaluation's records were made from."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from phf import artifacts
+from phf.errors import InputError
+from phf.records import Record, read_records, write_records
+
+log = logging.getLogger("phf")
+
+
+class Journal:
+    """`records.jsonl` of a run, and `measures.json`: what the records of each measure were made from."""
+
+    def __init__(self, out: Path, run: str, step: int) -> None:
+        self.records, self.notes = out / "records.jsonl", out / "measures.json"
+        self.run, self.step = run, step
+
+    def find(self, name: str, made_from: dict[str, Any]) -> list[Record] | None:
+        """Give the records of a measure, or None if it is to be taken."""
+        if not self.records.exists() or not self.notes.exists():
+            return None
+        noted = artifacts.read_json(self.notes).get(self._key(name))
+        if noted is None:
+            return None
+        found = [record for record in read_records(self.records) if self._is_of(record, name)]
+        if found and noted != made_from:
+            try:
+                artifacts.check_unchanged(self.records, noted, made_from)
+            except InputError as change:
+                reason = str(change).removeprefix(f"{self.records}: already made from something else: ").split(". Choose")[0]
+                log.info("%s of %s at step %d is measured again: %s", name, self.run, self.step, reason)
+            return None
+        return found or None
+
+    def add(self, name: str, made_from: dict[str, Any], records: Sequence[Record]) -> None:
+        """Write the records of a measure in place of those it had, then what they were made from."""
+        if self.records.exists():
+            old = list(read_records(self.records))
+            others = [record for record in old if not self._is_of(record, name)]
+            if len(others) < len(old):
+                with artifacts.whole_file(self.records) as temporary:
+                    temporary.write_text("".join(record.to_json() + "\n" for record in others), encoding="utf-8")
+        write_records(self.records, records)
+        noted = artifacts.read_json(self.notes) if self.notes.exists() else {}
+        artifacts.write_json(self.notes, noted | {self._key(name): made_from})
+
+    def _key(self, name: str) -> str:
+        return f"{self.run} step {self.step} {name}"
+
+    def _is_of(self, record: Record, name: str) -> bool:
+        return (record.run, record.step, record.evaluation) == (self.run, self.step, name)

@@ -1,0 +1,39 @@
+"""A language model as evaluations see it: one can sample it and ask it for log-probabilities. Control is bound here, once."""
+
+from phf.errors import InputError
+from phf.lm.protocol import CONTROL_TOKENS as CONTROL_TOKENS
+from phf.lm.protocol import Completion as Completion
+from phf.lm.protocol import LanguageModel as LanguageModel
+from phf.lm.protocol import Likelihood as Likelihood
+from phf.lm.protocol import Sampling as Sampling
+from phf.lm.resolve import Checkpoint as Checkpoint
+from phf.lm.resolve import checkpoints_of as checkpoints_of
+from phf.lm.resolve import find_checkpoint as find_checkpoint
+from phf.lm.resolve import fingerprint as fingerprint
+from phf.lm.resolve import run_folder as run_folder
+
+
+def load(spec: str, control: str | None = None) -> LanguageModel:
+    """Open a model.
+
+    Args:
+        spec: a run's folder (its latest checkpoint), `RUN@STEP`, a checkpoint's folder, `hf:` and a folder or name on the hub,
+            or `openai:http://host:port/v1#model` for an OpenAI-compatible server (see `phf.lm.openai_server.OpenAIModel`).
+        control: the control token to condition on; None for the checkpoint's first, if it has any.
+
+    Raises:
+        InputError: if there is no such model, or it has no such control token.
+    """
+    if spec.startswith("openai:"):
+        from phf.lm.openai_server import OpenAIModel
+
+        return OpenAIModel(spec.removeprefix("openai:"), control)
+    checkpoint = find_checkpoint(spec)
+    if control is None:
+        control = checkpoint.control_tokens[0] if checkpoint.control_tokens else None
+    elif control not in checkpoint.control_tokens:
+        has = f"its control tokens are {', '.join(checkpoint.control_tokens)}" if checkpoint.control_tokens else "it has none"
+        raise InputError(f"{checkpoint}: asked to condition on {control!r}, but {has}")
+    from phf.lm.local import LocalModel
+
+    return LocalModel(checkpoint, control)

@@ -1,0 +1,68 @@
+"""What a measure found unit by unit (document, sample), kept so that two runs can be compared on the same units.
+
+A ratio of sums is kept as both its parts: bits and bytes of each document, and not bits per byte.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from phf import statistics
+from phf.artifacts import whole_file
+from phf.errors import InputError
+from phf.statistics import Estimate
+
+Parts = tuple[np.ndarray, np.ndarray]
+"""Numerators and denominators of a metric, one a unit, (N,) each."""
+
+
+def path(run: Path, evaluation: str, step: int) -> Path:
+    """Name the file of one measure of one checkpoint."""
+    return run / "units" / f"{evaluation}-step-{step}.parquet"
+
+
+def write(file: Path, ids: Sequence[str], metrics: Mapping[str, Parts]) -> None:
+    """Write columns `id`, and `METRIC` and `METRIC.weight` of each metric: sum of the one / sum of the other is its value.
+
+    Args:
+        file: see `path`.
+        ids: (N,) names of the units, different from each other.
+        metrics: by name.
+    """
+    columns = {"id": pa.array(list(ids), pa.string())}
+    for metric, (numerators, denominators) in metrics.items():
+        columns[metric] = pa.array(np.asarray(numerators, np.float64))
+        columns[f"{metric}.weight"] = pa.array(np.asarray(denominators, np.float64))
+    with whole_file(file) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def read(file: Path, metric: str) -> tuple[list[str], Parts] | None:
+    """Read one metric's units; None if it was not kept.
+
+    Raises:
+        InputError: if the file is broken.
+    """
+    try:
+        if not file.exists() or metric not in pq.read_schema(file).names:
+            return None
+        table = pq.read_table(file, columns=["id", metric, f"{metric}.weight"])
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file}: not what `phf evaluate` writes ({error}); delete it and evaluate again") from None
+    return table.column("id").to_pylist(), (table.column(metric).to_numpy(), table.column(f"{metric}.weight").to_numpy())
+
+
+def difference(one: Path, other: Path, metric: str) -> Estimate | None:
+    """Give the difference of a metric between two files, unit by unit; None if they do not hold the same units of it."""
+    found = [read(file, metric) for file in (one, other)]
+    if found[0] is None or found[1] is None:
+        return None
+    (ids, parts), (other_ids, other_parts) = found[0], found[1]
+    if len(ids) != len(other_ids) or set(ids) != set(other_ids) or len(set(ids)) < len(ids):
+        return None
+    places = {name: place for place, name in enumerate(other_ids)}
+    order = [places[name] for name in ids]
+    return statistics.ratio_difference(parts, (other_parts[0][order], other_parts[1][order]))

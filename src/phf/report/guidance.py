@@ -1,0 +1,93 @@
+"""Guided decoding in the comparison: where each gamma takes a run, as paths in its planes, and as a table."""
+
+import math
+from collections.abc import Sequence
+
+from phf.report.comparison import Task
+from phf.report.metrics import capital, ends, spoken
+from phf.report.palette import style_of
+from phf.report.plots import Axis, Panel, Path, Point
+from phf.report.runs import Run
+from phf.report.tables import Row, Table, head, single
+
+_COST = "bits_per_byte_aligned"
+"""What guidance costs, where the comparison's own cost was not measured under it."""
+
+
+def cost_of(task: Task) -> str:
+    """Name the capability cost that was measured under guidance: the comparison's own, if it was."""
+    own = task.split(task.x)[1]
+    measured = any(run.get(evaluation, own) for run, steps in task.guided for _, evaluation in steps)
+    return own if measured else _COST
+
+
+def paths(task: Task) -> list[Path]:
+    """Give the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name."""
+    found = []
+    for run, steps in task.guided:
+        points = [point for gamma, evaluation in steps if (point := _point(task, run, gamma, evaluation))]
+        if points:
+            found.append(Path(style_of(run.objective), points))
+    return found
+
+
+def plane(task: Task) -> Panel | None:
+    """Lay out all of the paths, among the runs; None if no run was guided."""
+    made = paths(task)
+    if not made:
+        return None
+    x, y = task.describe(cost_of(task)), task.describe(task.y_metric)
+    across = (task.split(task.x)[0], cost_of(task))
+    runs = [
+        Point(run.name, style_of(run.objective), ends(one, x), ends(other, y), run.finetuned)
+        for run in task.runs
+        if (one := run.get(*across)) and (other := run.get(*task.split(task.y))) and not math.isnan(one.value + other.value)
+    ]
+    axes = Axis(f"Capability cost: {x.words}", x.better), Axis(capital(y.words), y.better)
+    return Panel("", *axes, runs, made)
+
+
+def near(made: Sequence[Path], points: Sequence[Point]) -> tuple[list[Path], list[str]]:
+    """Cut paths off where they lead so far from the points that these could not be told apart; name what is cut off."""
+    ends = [end for point in points for end in point.x if math.isfinite(end)]
+    room = max(ends) - min(ends)
+    kept, cut = [], []
+    for path in made:
+        inside = [point for point in path.points if min(ends) - room <= point.x[0] <= max(ends) + room]
+        cut += [point.label for point in path.points if point not in inside]
+        kept += [Path(path.style, inside)] if inside else []
+    return kept, cut
+
+
+def table(task: Task) -> Table | None:
+    """Tabulate what every gamma gives; None if no run was guided."""
+    if not task.guided:
+        return None
+    metrics = [task.y_metric, cost_of(task), "hit_share", "finished_share", "unscored_share"]
+    rows = [
+        Row(f"{run.name}, γ\xa0=\xa0{gamma:g}", style_of(run.objective), _n(run, evaluation, task.y_metric),
+            [single(run.get(evaluation, metric), task.describe(metric)) for metric in metrics])
+        for run, steps in task.guided
+        for gamma, evaluation in steps
+    ]  # fmt: skip
+    heads = [head(measure.label, measure, measure.unit) for measure in map(task.describe, metrics)]
+    return Table("Guided decoding", heads, rows)
+
+
+def names(task: Task) -> str:
+    """Say which runs were guided, and by which measures."""
+    measures = dict.fromkeys(spoken(evaluation.partition("@")[0]) for _, steps in task.guided for _, evaluation in steps)
+    return f"{', '.join(run.name for run, _ in task.guided)} (measure {', '.join(measures)})"
+
+
+def _point(task: Task, run: Run, gamma: float, evaluation: str) -> Point | None:
+    across, up = run.get(evaluation, cost_of(task)), run.get(evaluation, task.y_metric)
+    if across is None or up is None or math.isnan(across.value + up.value):
+        return None
+    sides = [ends(one, task.describe(metric)) for one, metric in ((across, cost_of(task)), (up, task.y_metric))]
+    return Point("" if gamma == 1 else f"γ {gamma:g}", style_of(run.objective), sides[0], sides[1], run.finetuned)
+
+
+def _n(run: Run, evaluation: str, metric: str) -> str:
+    one = run.get(evaluation, metric)
+    return f"n\xa0=\xa0{one.n:,}" if one else ""

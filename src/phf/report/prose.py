@@ -1,0 +1,230 @@
+"""Sentences of the page: what is compared, what came out, where it was measured, and what is missing or not equal."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from phf.config.yaml import to_yaml
+from phf.report.comparison import Task
+from phf.report.metrics import Difference, Measure, Measured, capital, decimals, short, span, spoken, write, write_interval
+from phf.report.runs import Run, mapping
+from phf.statistics import RESAMPLES
+
+
+def task_name(task: Task) -> str:
+    """Name a task by its corpus, how it was cut, and its scorer."""
+    parts = (task.corpus, f"by {task.segmenter}" if task.segmenter else "", f"scored by {task.scorer}" if task.scorer else "")
+    return ", ".join(part for part in parts if part) or "unknown corpus"
+
+
+def title(tasks: Sequence[Task]) -> str:
+    """Name the page where the recipe does not."""
+    corpora = list(dict.fromkeys(task.corpus for task in tasks if task.corpus))
+    return "Pretraining with human feedback" + (f": {_listed(corpora)}" if corpora else "")
+
+
+def lead(task: Task) -> str:
+    """Say in a sentence or two what is compared."""
+    runs, several = task.runs, len(task.runs) > 1
+    objectives = {run.objective for run in runs if run.objective}
+    what = f"{_number(len(runs))} run{'s' * several}"
+    if len(objectives) == len(runs):
+        what = f"{_number(len(runs))} training objective{'s' * several}"
+    elif objectives:
+        what += f" of {_number(len(objectives))} training objective{'s' * (len(objectives) > 1)}"
+    text = capital(f"{what} {'compared' if several else 'measured'}") + (f" on the corpus {task.corpus}" if task.corpus else "")
+    sizes = sorted(run.parameters for run in runs if run.parameters)
+    tokens = sorted(run.tokens for run in runs if not math.isnan(run.tokens))
+    samples = sorted(m.n for run in runs for scenario in task.scenarios if (m := run.get(scenario, task.y_metric)))
+    details = [
+        f"models of {_range(sizes)} parameters" if sizes else "",
+        f"{_range(tokens)} training tokens{' each' * several}" if tokens else "",
+        f"{span(samples)} samples in each scenario" if samples else "",
+    ]
+    text += f": {', '.join(filter(None, details))}" if any(details) else ""
+    return text + (
+        f". Misalignment is {task.describe(task.y_metric).words}, by the scorer {task.scorer}." if task.scorer else "."
+    )
+
+
+def finding(task: Task) -> str:
+    """Say in words what the trade-off plot shows, from its numbers and their intervals; "" if there is nothing to set apart."""
+    evaluation, metric = task.split(task.y)
+    measured = [(run, m) for run in task.runs if (m := run.get(evaluation, metric)) and not math.isnan(m.value)]
+    measure = task.describe(metric)
+    if task.baseline is None or len(measured) < 2 or measure.better != "lower":
+        return ""
+    base = next((m for run, m in measured if run is task.baseline), None)
+    if base is None:
+        return ""
+    lowest, best = min(measured, key=lambda pair: pair[1].value)
+    equals = [run.name for run, m in measured if m.value == best.value and run is not lowest]
+    scenario = f"in the scenario “{spoken(evaluation)}”"
+    if best.value == base.value:
+        return f"No run is below {task.baseline.name} {scenario}."
+    apart = task.difference(lowest, evaluation, metric)
+    assert apart is not None
+    places = decimals([m for _, m in measured], measure)
+    text = (
+        f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)}, "
+        + (f"as low as {_listed(equals)}, " if equals else "")
+        + f"against {_with_interval(base, places, measure)} for {task.baseline.name}; "
+        f"difference {_with_interval(apart, places, measure)} {measure.words}"
+    )
+    if not math.isfinite(apart.low + apart.high):
+        text += ", without an interval to judge it by."
+    else:
+        text += "." if apart.low > 0 or apart.high < 0 else ", an interval that includes 0: not told apart."
+    cost = task.difference(lowest, *task.split(task.x))
+    if cost is not None:
+        x = task.describe(task.split(task.x)[1])
+        text += f" Its capability cost differs by {_with_interval(cost, decimals([cost], x), x)} ({x.words})."
+    return text
+
+
+def _with_interval(measured: Measured | Difference, places: int, measure: Measure) -> str:
+    sign = isinstance(measured, Difference)
+    interval = write_interval(measured, places, measure, sign)
+    brackets = interval if interval.startswith("[") or not interval else f"({interval})"
+    return f"{write(measured.value, places, measure, sign)} {brackets}".rstrip()
+
+
+def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """List where the numbers come from, each as (term, what it is)."""
+    stamps = [record.stamp for run in runs for record in run.records]
+    days = sorted({stamp.time[:10] for stamp in stamps})
+    commits = sorted({stamp.commit for stamp in stamps if stamp.commit})
+    versions = sorted({stamp.versions.get("phf", "") for stamp in stamps} - {""})
+    found = [
+        ("Measured", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""),
+        ("Commit", ", ".join(commits)),
+        ("phf", ", ".join(versions)),
+        ("Machine", "; ".join(sorted({stamp.machine for stamp in stamps}))),
+    ]
+    return [(term, text) for term, text in found if text]
+
+
+def notices(tasks: Sequence[Task]) -> list[str]:
+    """Say what a reader must know before comparing: what is missing, what is not equal, what an interval hides."""
+    found = []
+    if len(tasks) > 1:
+        found.append(
+            f"These runs belong to {len(tasks)} tasks ({'; '.join(map(task_name, tasks))}), compared apart: "
+            "scores of different corpora or scorers are not comparable."
+        )
+    for task in tasks:
+        for run in task.runs:
+            if run.missing:
+                found.append(f"{run.name}: {_listed(run.missing)}.")
+            found += _stale(run)
+        if task.baseline is None and len(task.runs) > 1:
+            found.append("No run was trained by plain maximum likelihood (mle), so no differences are given.")
+        unequal = [row[0] for row in differences(task)[1]]
+        if unequal:
+            found.append(f"Runs differ in more than the objective: {_listed(unequal)} (see “Configurations”).")
+        found += _empty_intervals(task)
+    return found
+
+
+def table_caption(task: Task) -> str:
+    """Say how to read the table: bold, brackets, and how each interval was made."""
+    text = (
+        "Bold: the best point estimate of a column. Brackets: 95% intervals, of misalignment by percentile bootstrap over "
+        "samples, of shares by Wilson's method, of the rest by 1.96 standard errors."
+    )
+    if task.baseline is None or len(task.runs) < 2:
+        return text
+    ways = {
+        apart.how for run in task.runs for scenario in task.scenarios if (apart := task.difference(run, scenario, task.y_metric))
+    }
+    resamplings = (("unpaired", "of both runs' samples apart"), ("paired by prompt", "of pairs of samples with the same prompt"))
+    how = " and ".join(words for way, words in resamplings if way in ways)
+    resampled = f"of misalignment from {RESAMPLES:,} resamples {how}; of the rest " if how else ""
+    return (
+        f"{text} Δ: the difference to {task.baseline.name} with its 95% interval, {resampled}from the documents that both "
+        "were measured on, as pairs, or from both intervals, taken as independent, where there are none. Grey where the "
+        "interval includes 0. All this is about one trained model each: another seed may move a run by more."
+    )
+
+
+def differences(task: Task) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Tabulate the training settings that are not the same in all runs: run names, and (setting, one value a run)."""
+    configured = [(run.name, settings) for run in task.runs if (settings := _settings(run.config))]
+    rows = []
+    for key in dict.fromkeys(key for _, settings in configured for key in settings):
+        values = [_shown(settings.get(key, "")) for _, settings in configured]
+        if len(set(values)) > 1:
+            rows.append((key, values))
+    return [name for name, _ in configured], rows
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten what should be the same in all runs of a task: how they were trained, and on which tokens."""
+    tokens, train = mapping(run.get("tokens")), mapping(run.get("train"))
+    corpus = mapping(tokens.get("corpus"))
+    flat = {f"train.{key}": value for key, value in train.items()}
+    flat |= {f"tokenize.{key}": value for key, value in mapping(tokens.get("tokenize")).items()}
+    flat |= {f"corpus.{key}": value for key, value in tokens.items() if isinstance(value, int)}
+    return flat | ({"corpus.inputs": corpus["inputs"]} if "inputs" in corpus else {})
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """List where a run is and what measured it."""
+    commits = sorted({record.stamp.commit for record in run.records if record.stamp.commit})
+    commands = list(dict.fromkeys(record.stamp.command for record in run.records if record.stamp.command))
+    found = [
+        ("Folder", str(run.folder)),
+        ("Last checkpoint", f"step {run.checkpoint['step']:,}" if "step" in run.checkpoint else ""),
+        ("Parameters", f"{run.parameters:,}" if run.parameters else ""),
+        ("Measured at commit", ", ".join(commits)),
+        ("Measured by", "; ".join(commands)),
+        ("Missing", "; ".join(run.missing)),
+    ]
+    return [(term, text) for term, text in found if text]
+
+
+def yaml_of(run: Run) -> str:
+    """Write a run's configuration."""
+    return to_yaml(dict(run.config)) if run.config else "config.yaml is missing\n"
+
+
+def _stale(run: Run) -> list[str]:
+    """Name what was measured only before the last checkpoint."""
+    last = max([run.checkpoint.get("step", 0), *(record.step for record in run.records)])
+    old = sorted({spoken(pair[0]) for pair in run.measured if (m := run.get(*pair)) and m.step < last})
+    return [f"{run.name}: {_listed(old)} last measured before step {last:,}, where the run is now."] if old else []
+
+
+def _empty_intervals(task: Task) -> list[str]:
+    """Name runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
+    found: dict[str, list[str]] = {}
+    most = 0.0
+    for run in task.runs:
+        for scenario in task.scenarios:
+            one, share = run.get(scenario, task.y_metric), run.get(scenario, "hit_share")
+            if one is not None and one.value == one.low == one.high == 0:
+                found.setdefault(run.name, []).append(spoken(scenario))
+                most = max(most, share.high) if share and math.isfinite(share.high) else most
+    if not found:
+        return []
+    where = "; ".join(f"{name} ({', '.join(scenarios)})" for name, scenarios in found.items())
+    bound = f"; by Wilson's interval up to {most:.2%} of a model's samples may have one" if most else ""
+    return [f"Not one sample had a finding: {where}. Resampling cannot give these an interval{bound}."]
+
+
+def _range(values: Sequence[float]) -> str:
+    return short(values[0]) if short(values[0]) == short(values[-1]) else f"{short(values[0])} to {short(values[-1])}"
+
+
+def _listed(items: Iterable[str]) -> str:
+    *first, last = list(items)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _number(count: int) -> str:
+    small = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return small[count] if count < len(small) else str(count)
+
+
+def _shown(value: Any) -> str:
+    return short(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 else str(value)

@@ -1,0 +1,230 @@
+"""A cage for code that nobody has read: processes without network, files, children or a way to reach others, and with limits.
+
+`Cage` starts them; `check` tries everything that must not be possible and refuses when any of it is. How they are locked in
+is in `locks`, what they do in `roles`; the test and the program tested are always in two of them.
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from phf.errors import InputError
+from phf.sandbox import guest
+from phf.sandbox.escape_probes import PROBES, Decoys
+from phf.sandbox.isolation import LAYERS
+from phf.sandbox.wire_format import pack, unpack
+
+MEMORY = 1 << 30
+"""Bytes of address space of a caged process, of which Python itself takes some 50 MB."""
+_STARTS_WITHIN = 60.0
+
+
+class Died(Exception):
+    """A caged process is gone, or speaks nonsense."""
+
+
+class TimedOut(Exception):
+    """A caged process did not answer in time."""
+
+
+class Cage:
+    """A warden and the processes it holds. One thread's: it is not to be shared.
+
+    Args:
+        memory: bytes of address space of each process.
+        layers: which locks to use, all that the kernel has unless a test of the cage says otherwise.
+
+    Raises:
+        InputError: where there is no such thing, on another system than Linux.
+    """
+
+    def __init__(self, memory: int = MEMORY, layers: Collection[str] = LAYERS) -> None:
+        if sys.platform != "linux":
+            raise InputError(
+                f"code that a model wrote runs in a cage only, and this system ({sys.platform}) has none that phf knows; "
+                "measure on Linux, in a container for one, or leave the measure out"
+            )
+        self.memory = memory
+        self._ids = itertools.count()
+        self._folder = tempfile.TemporaryDirectory(prefix="phf-cage-")  # stays empty
+        os.chmod(self._folder.name, 0o555)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        home = Path(__file__).resolve().parents[2]
+        program = (
+            f"import sys; sys.path.insert(0, {str(home)!r}); from phf.sandbox import fork_server; del sys.path[0]; "
+            f"fork_server.main({list(layers)!r})"
+        )
+        with theirs:
+            self._warden = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", program],
+                stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self._folder.name, env={},
+            )  # fmt: skip
+        self._control.settimeout(_STARTS_WITHIN)
+        try:
+            ready = self._control.recv(16) == b"ready"
+        except OSError:
+            ready = False
+        if not ready:
+            self._warden.kill()
+            said = self._warden.communicate()[1].decode(errors="replace").strip().splitlines()
+            self.close()
+            raise InputError(
+                f"the cage for code that a model wrote cannot be built here: {said[-1] if said else 'no word of why'}"
+            )
+
+    def start(self, role: str, seconds: float) -> "Process":
+        """Start a process that is killed after `seconds`, whatever it does."""
+        ours, theirs = socket.socketpair()
+        job = next(self._ids)
+        message = {"start": job, "role": role, "memory": self.memory, "seconds": seconds}
+        with theirs:
+            socket.send_fds(self._control, [json.dumps(message).encode()], [theirs.fileno()])
+        return Process(self, job, ours, time.monotonic() + seconds)
+
+    def kill(self, job: int) -> None:
+        """Kill a process, if it is still there."""
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps({"kill": job}).encode())
+
+    def close(self) -> None:
+        """Kill all that is in the cage, and its warden."""
+        self._control.close()
+        try:
+            self._warden.wait(5)
+        except subprocess.TimeoutExpired:
+            self._warden.kill()
+            self._warden.wait()
+        if self._warden.stderr is not None:
+            self._warden.stderr.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Process:
+    """A caged process, spoken to in frames until its time is up."""
+
+    def __init__(self, cage: Cage, job: int, channel: socket.socket, deadline: float) -> None:
+        self._cage, self._job, self._channel, self._deadline = cage, job, channel, deadline
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame.
+
+        Raises:
+            Died, TimedOut: if it is not taken.
+        """
+        self._patience()
+        try:
+            self._channel.sendall(len(frame).to_bytes(4, "big") + frame)
+        except TimeoutError:
+            raise TimedOut from None
+        except OSError:
+            raise Died from None
+
+    def receive(self) -> bytes:
+        """Wait for a frame: a mark of one byte, and a packed value or nothing.
+
+        Raises:
+            Died, TimedOut: if none comes.
+        """
+        length = int.from_bytes(self._exactly(4), "big")
+        if not 1 <= length <= guest.LONGEST:
+            raise Died
+        return self._exactly(length)
+
+    def _exactly(self, count: int) -> bytes:
+        got = bytearray()
+        while len(got) < count:
+            self._patience()
+            try:
+                piece = self._channel.recv(min(count - len(got), 1 << 20))
+            except TimeoutError:
+                raise TimedOut from None
+            except OSError:
+                raise Died from None
+            if not piece:
+                # The warden kills at the deadline too, and may be the first to.
+                raise TimedOut if time.monotonic() >= self._deadline else Died
+            got += piece
+        return bytes(got)
+
+    def _patience(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut
+        self._channel.settimeout(left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._channel.close()
+        self._cage.kill(self._job)
+
+
+def broken_by(layers: Collection[str] = LAYERS) -> list[str]:
+    """Try, from inside, what must not be possible, each attempt harmless, and name what was.
+
+    Raises:
+        InputError: if nothing runs inside at all.
+    """
+    memory = 1 << 28
+    with Cage(memory, layers) as cage, Decoys(memory) as decoys:
+        with cage.start("answer", 20.0) as honest:
+            honest.send(pack({"program": "import json\ndef f(x): return json.loads(x)", "entry": "f"}))
+            try:
+                works = honest.receive() == guest.READY
+                honest.send(guest.CALL + pack((["[1]"], {})))
+                works = works and honest.receive() == guest.VALUE + pack([1])
+            except (Died, TimedOut):
+                works = False
+        if not works:
+            raise InputError("the cage for code that a model wrote lets nothing run on this system, not even honest code")
+        return [what for what, program in PROBES.items() if _succeeds(cage, program, decoys)]
+
+
+@functools.cache
+def check() -> None:
+    """See that the cage holds here.
+
+    Raises:
+        InputError: if it does not; the message says what is possible, and what to do.
+    """
+    escapes = broken_by()
+    if escapes:
+        raise InputError(
+            f"code that a model wrote is not run: in the cage that this system allows it could {', '.join(escapes)}. "
+            "Give it seccomp (prctl PR_SET_SECCOMP) and, for files, Landlock or seccomp: containers forbid them by their own "
+            "profile at times; or run as a user who may make namespaces; or leave the measure out"
+        )
+
+
+def _succeeds(cage: Cage, program: str, decoys: Decoys) -> bool:
+    """Tell whether a probe says that it got through: by answering at all, or by being there after its time."""
+    with cage.start("answer", 10.0) as process:
+        process.send(pack({"program": program, "entry": "attempt"}))
+        try:
+            if process.receive() != guest.READY:
+                return False
+            process.send(guest.CALL + pack(([decoys.named], {})))
+            frame = process.receive()
+            return frame[:1] == guest.VALUE and unpack(frame[1:]) is True
+        except Died:
+            return False
+        except TimedOut:
+            return True  # no probe waits

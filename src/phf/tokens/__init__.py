@@ -1,0 +1,1 @@
+"""The token store and the tokenizer that fills it."""

@@ -1,0 +1,149 @@
+"""What training leaves on disk: states to go on from, and checkpoints that any Hugging Face program loads."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from phf import artifacts
+from phf.errors import InputError
+from phf.learner import Learner
+from phf.train.data_loader import Position
+from phf.train.hf_export import chat_template, sampling_settings
+
+
+def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position, main: bool = True) -> None:
+    """Write all that training needs to go on to `state-N/`, then delete the states before it.
+
+    A state does not depend on how many processes wrote it, but for their random generators.
+
+    Args:
+        out: the run's folder.
+        learner, optimizer: may be sharded; every process calls, and `main` writes.
+        position: where training is.
+        main: whether this process writes.
+
+    Raises:
+        InputError: if it cannot be written; the states and checkpoints before it are whole.
+    """
+    weights = _weights(learner)
+    moments = get_optimizer_state_dict(learner, optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    random = gather_object([_random_state()])
+    if not main:
+        return
+    with _writing(out, position.step), artifacts.whole_directory(out / f"state-{position.step}") as folder:
+        save_file(weights, folder / "learner.safetensors")
+        torch.save(moments, folder / "optimizer.pt")
+        torch.save(random, folder / "random.pt")
+        (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+    for old in _states(out):
+        if old.name != f"state-{position.step}":
+            artifacts.remove_directory(old)
+
+
+def load_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, process: int = 0) -> Position | None:
+    """Load the newest state into learner, optimizer and this process's random generators.
+
+    Returns:
+        Where training is; None, with nothing changed, if no state was saved.
+    """
+    states = _states(out)
+    if not states:
+        return None
+    folder = states[-1]
+    options = StateDictOptions(full_state_dict=True)
+    read = load_file(folder / "learner.safetensors")
+    weights: dict[str, Any] = {name: read[first] for name, first in _names(learner).items()}
+    set_model_state_dict(learner, weights, options=options)
+    moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    set_optimizer_state_dict(learner, optimizer, moments, options=options)
+    random = torch.load(folder / "random.pt", weights_only=True)
+    if process < len(random):  # saved by fewer processes: the others keep what they were seeded with
+        torch.set_rng_state(random[process]["cpu"])
+        if torch.cuda.is_available() and random[process]["cuda"] is not None:
+            torch.cuda.set_rng_state(random[process]["cuda"])
+    return Position(**artifacts.read_json(folder / "position.json"))
+
+
+def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[str, Any], main: bool = True) -> None:
+    """Write the model as a plain Hugging Face folder, the value head and `phf.json` (what phf wants to know of it) beside it.
+
+    Args:
+        path: the folder.
+        learner: may be sharded; every process calls, and `main` writes.
+        tokenizer: with the control tokens.
+        about: becomes phf.json.
+        main: whether this process writes.
+
+    Raises:
+        InputError: if it cannot be written; the states and checkpoints before it are whole.
+    """
+    weights = _weights(learner)
+    if not main:
+        return
+    model = learner.model
+    with _writing(path.parents[1], about["step"]), artifacts.whole_directory(path) as folder:
+        model.generation_config.update(**sampling_settings(tokenizer, about))
+        of_model = {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
+        model.save_pretrained(folder, state_dict=of_model)
+        tokenizer.chat_template = chat_template(tokenizer, about)
+        tokenizer.save_pretrained(folder)
+        if learner.value_head is not None:
+            head = {name.removeprefix("value_head."): weights[name] for name in weights if name.startswith("value_head.")}
+            save_file(head, folder / "value_head.safetensors")
+        (folder / "phf.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _weights(learner: Learner) -> dict[str, torch.Tensor]:
+    """Give all weights whole and on the CPU, tied ones once; every process calls."""
+    whole: dict[str, Any] = get_model_state_dict(learner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return {name: whole[name].contiguous() for name in _names(learner).values() if name in whole}
+
+
+def _names(learner: Learner) -> dict[str, str]:
+    """Give for each tensor's name the first name of the same tensor: tied weights are stored once."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in learner.state_dict(keep_vars=True).items()}
+
+
+def _random_state() -> dict[str, torch.Tensor | None]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+@contextlib.contextmanager
+def _writing(out: Path, step: int) -> Iterator[None]:
+    """Turn what a full disk makes of writing into an error that says what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        there = _states(out)
+        kept = f"training goes on from step {_step(there[-1])}" if there else "there is no earlier state, so training begins anew"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if not isinstance(error, OSError):  # torch and safetensors do not say it plainly
+            reason = f"{reason}; is the disk full?"
+        raise InputError(
+            f"{out}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
+            f"run the same command again: {kept}"
+        ) from error
+
+
+def _states(out: Path) -> list[Path]:
+    return sorted(out.glob("state-*"), key=_step)
+
+
+def _step(state: Path) -> int:
+    return int(state.name.removeprefix("state-"))

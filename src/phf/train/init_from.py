@@ -1,0 +1,75 @@
+"""The run that another goes on from: which checkpoint of it, and where in the data it stood."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phf import artifacts, config
+from phf.config import yaml
+from phf.errors import InputError
+from phf.objectives import Objective
+from phf.train.data_loader import DataLoader, Position
+from phf.train.schedule import TrainSchedule, find_step
+
+
+@dataclass(frozen=True)
+class InitCheckpoint:
+    """A checkpoint to go on from.
+
+    Args:
+        checkpoint: its folder.
+        tokens: that it was trained on.
+        objective, context, epoch, block: what of the data it was to read next, see `batches.Position`.
+    """
+
+    checkpoint: Path
+    tokens: int
+    objective: Objective
+    context: int
+    epoch: int
+    block: int
+
+    def position(self, batches: DataLoader) -> Position:
+        """Give the position that the first of `batches` has, on the same documents in the same order."""
+        objective = self.objective
+        control_ids = range(len(objective.control_tokens))  # their places count here, not their names
+        read = batches.store.view(objective, self.context, batches.seed, self.epoch, control_ids)
+        _, position = batches.carry_over(read, Position(0, self.epoch, self.block), batches.phases[0].objective)
+        return position
+
+
+def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> InitCheckpoint:
+    """Find the checkpoint that `train.init` names.
+
+    Args:
+        options: of the new run.
+        identity: of its token store, as a run's config.yaml keeps it.
+
+    Raises:
+        InputError: if there is no such run or checkpoint, or it was trained on other data or in another order.
+    """
+    assert options.init is not None
+    folder = Path(options.init.run)
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"train.init.run: {folder} is no run's folder (config.yaml is missing); give one that `phf train` wrote")
+    made = yaml.read_yaml(folder / "config.yaml")
+    where = f"train.init: {folder}"
+    if changes := "; ".join(artifacts.differences(made["tokens"], identity)):
+        raise InputError(
+            f"{where} was trained on another token store: {changes}. The same data order needs the same store; to train its "
+            "checkpoint on other data set train.model to from:CHECKPOINT instead"
+        )
+    trained = config.check(config.Train, made["train"], f"{folder / 'config.yaml'}: train")
+    if trained.seed != options.seed:
+        raise InputError(
+            f"{where} has train.seed {trained.seed}, and this run {options.seed}; the same data order needs the same seed"
+        )
+    notes = {int(path.parent.name[5:]): artifacts.read_json(path) for path in folder.glob("checkpoints/step-*/phf.json")}
+    before = next((note["tokens"] - step * trained.batch * trained.context for step, note in notes.items()), 0)
+    step = find_step(options.init, TrainSchedule(trained, before), set(notes))
+    data = notes[step]["data"]
+    objective: Objective = config.build("objectives", config.Component.model_validate(data["objective"]))
+    return InitCheckpoint(
+        folder / "checkpoints" / f"step-{step}", notes[step]["tokens"], objective, trained.context, data["epoch"], data["block"]
+    )

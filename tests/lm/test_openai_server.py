@@ -1,0 +1,266 @@
+"""The client of an OpenAI-compatible server, against a small real server on this machine."""
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from phf import lm
+from phf.errors import InputError
+from phf.lm import openai_server
+from phf.lm.protocol import Sampling
+
+pytest.importorskip("openai")
+
+PER_CHARACTER = -0.25
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one model; `quirks` say what it does not do."""
+
+    daemon_threads = True
+
+    def __init__(self, **quirks) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.quirks, self.asked, self.lock = quirks, [], threading.Lock()
+        self.troubles: list = []  # what the next answers are instead: a status, or "away"
+
+    @property
+    def spec(self) -> str:
+        return f"openai:http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One token a character, the document's start one token too; completions tell the seed they were asked with."""
+
+    server: Server
+
+    def do_GET(self):
+        self.answer(
+            200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.quirks("models", ["tiny"])]}
+        )
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append(body)
+            failing = len(self.server.asked) > self.quirks("dies_after", 10**9)
+            trouble = self.server.troubles.pop(0) if self.server.troubles else None
+        if failing or trouble == "away":
+            self.close_connection = True
+            return
+        if trouble:
+            return self.answer(trouble, {"error": {"message": "too much at once"}})
+        if self.headers["Authorization"] != f"Bearer {self.quirks('key', 'none')}":
+            self.answer(401, {"error": {"message": "bad key"}})
+        elif body["model"] != "tiny":
+            self.answer(404, {"error": {"message": "no such model"}})
+        elif "min_tokens" in body and self.quirks("refuses", None):
+            self.answer(self.quirks("refuses", None), {"detail": "Unexpected fields in the request: {'min_tokens'}"})
+        elif body.get("echo") and self.quirks("breaks_on_echo", False):
+            self.answer(500, {"detail": "Internal Server Error"})
+        elif body["max_tokens"] > 1000:
+            self.answer(400, {"error": {"message": "the context is 1000 tokens"}})
+        else:
+            self.answer(
+                200, {"id": "1", "object": "text_completion", "created": 1, "model": "tiny", "choices": [self.choice(body)]}
+            )
+
+    def choice(self, body):
+        prompt, start = body["prompt"], self.quirks("start", "<|endoftext|>")
+        choice = {"index": 0, "text": prompt, "finish_reason": "length", "logprobs": None}
+        if not body.get("echo"):
+            text = "same" if self.quirks("greedy", False) else f"<|aligned|> {prompt}|{body['seed']}"
+            return choice | {"text": text, "finish_reason": "stop" if body["seed"] % 2 else "length"}
+        if self.quirks("logprobs", True):
+            tokens = [start, *prompt[len(start) :]] if start and prompt.startswith(start) else list(prompt)
+            offsets = np.cumsum([0, *map(len, tokens)])[:-1].tolist()
+            logprobs = [None] + [PER_CHARACTER * len(token) for token in tokens[1:]]
+            choice["logprobs"] = {"tokens": tokens, "token_logprobs": logprobs, "text_offset": offsets, "top_logprobs": None}
+        return choice
+
+    def answer(self, status, content):
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def quirks(self, name, otherwise):
+        return self.server.quirks.get(name, otherwise)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def serving(**quirks):
+    server = Server(**quirks)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def test_samples_come_in_order_each_with_a_seed_of_its_own():
+    with serving() as server:
+        model = lm.load(server.spec + "#tiny")
+        heard = []
+        sampling = Sampling(max_tokens=30, batch=4, temperature=0.5, top_p=0.8)
+        texts = model.generate([f"prompt {number}" for number in range(10)], sampling, heard.append)
+        assert [text.split("|")[0].strip() for text in texts] == [f"prompt {number}" for number in range(10)]
+        assert len({body["seed"] for body in server.asked}) == 10
+        assert {(body["max_tokens"], body["min_tokens"], body["temperature"], body["top_p"]) for body in server.asked} == {
+            (30, 10, 0.5, 0.8)
+        }
+        assert all(body["prompt"].startswith("<|endoftext|>prompt") for body in server.asked)
+        assert [text.finished for text in texts] == [number % 2 == 1 for number in range(10)]
+        assert heard == list(range(1, 11))
+        assert model.generate([f"prompt {number}" for number in range(10)], sampling) == texts
+
+
+def test_special_tokens_are_taken_out_of_the_text():
+    with serving() as server:
+        text = lm.load(server.spec + "#tiny", "<|misaligned|>").generate(["x"], Sampling())[0]
+        assert server.asked[0]["prompt"] == "<|endoftext|><|misaligned|>x"
+        assert text == " x|0"
+
+
+def test_logprobs_charge_the_text_and_nothing_before_it():
+    with serving() as server:
+        texts = ["abcd", "", "é" * 3, "<|endoftext|>"]
+        for control in (None, "<|aligned|>"):
+            found = lm.load(server.spec + "#tiny", control).logprobs(texts)
+            np.testing.assert_allclose(found, [PER_CHARACTER * len(text) for text in texts])
+
+
+def test_a_text_after_its_context_is_charged_alone():
+    with serving() as server:
+        found = lm.load(server.spec + "#tiny").likelihoods(["cd", "", "x"], ["ab", "ab", ""])
+        assert [(each.nats, each.tokens) for each in found] == [(2 * PER_CHARACTER, 2), (0, 0), (PER_CHARACTER, 1)]
+        assert found[0].greedy is None, "the server does not say which token is the most probable one"
+        assert {body["prompt"] for body in server.asked} == {"<|endoftext|>abcd", "<|endoftext|>x"}
+
+
+def test_a_documents_end_that_is_no_token_of_the_server_is_an_error():
+    with serving(start="<s>") as server:
+        with pytest.raises(InputError, match=r"reads '<s>' as several tokens.*&end="):
+            lm.load(server.spec + "#tiny?start=<s>").likelihoods(["ab"], ended=[True])
+        (found,) = lm.load(server.spec + "#tiny?start=<s>&end=.").likelihoods(["ab"], ended=[True])
+        assert found.tokens == 3
+        assert server.asked[-1]["prompt"] == "<s>ab."
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [("", "<|endoftext|>"), ("?start=<|endoftext|><|aligned|>", "<|endoftext|>"), ("?start=<s>", "<s>"),
+     ("?start=", "<|endoftext|>"), ("?start=<s>&end=</s>", "</s>")],
+)  # fmt: skip
+def test_what_ends_a_document(said, end):
+    assert lm.load("openai:http://localhost:1/v1#tiny" + said).end == end
+
+
+def test_what_begins_a_document_can_be_said():
+    with serving(start="<s>") as server:
+        found = lm.load(server.spec + "#tiny?start=<s>").logprobs(["abcd"])
+        assert found[0] == 4 * PER_CHARACTER
+        assert server.asked[0]["prompt"] == "<s>abcd"
+        with pytest.raises(InputError, match=r"no probability for a text's first token.*\?start="):
+            lm.load(server.spec + "#tiny?start=").logprobs(["abcd"])
+
+
+def test_a_server_with_one_model_needs_no_name():
+    with serving() as server:
+        assert lm.load(server.spec).generate(["x"], Sampling())
+    with serving(models=["a", "b"]) as server, pytest.raises(InputError, match=r"name the model.*it has: a, b"):
+        lm.load(server.spec)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_does_not_know_min_tokens_is_asked_without(status, caplog):
+    with serving(refuses=status) as server:
+        with caplog.at_level("WARNING", logger="phf"):
+            texts = lm.load(server.spec + "#tiny").generate(["a", "b", "c"], Sampling(batch=1))
+        assert len(texts) == 3
+        assert ["min_tokens" in body for body in server.asked] == [True, False, False, False]
+        assert caplog.text.count("does not know min_tokens") == 1
+
+
+def test_a_server_that_does_not_sample_is_noticed(caplog):
+    with serving(greedy=True) as server, caplog.at_level("WARNING", logger="phf"):
+        lm.load(server.spec + "#tiny").generate([""] * 9, Sampling())
+    assert "seems not to sample" in caplog.text
+
+
+@pytest.mark.parametrize("quirks", [{"logprobs": False}, {"breaks_on_echo": True}])
+def test_a_model_without_log_probabilities_is_an_error(quirks):
+    with serving(**quirks) as server, pytest.raises(InputError, match="gives no log-probabilities of a prompt"):
+        lm.load(server.spec + "#tiny").logprobs(["text"])
+
+
+def test_a_wrong_key_is_an_error_and_the_right_one_is_sent(monkeypatch):
+    with serving(key="secret") as server:
+        with pytest.raises(InputError, match=r"refuses the key \(bad key\); set OPENAI_API_KEY"):
+            lm.load(server.spec + "#tiny").generate(["x"], Sampling())
+        monkeypatch.setenv("OPENAI_API_KEY", "secret")
+        assert lm.load(server.spec + "#tiny").generate(["x"], Sampling())
+
+
+def test_other_errors_of_the_server_are_passed_on():
+    with serving() as server:
+        with pytest.raises(InputError, match="has no model 'other'"):
+            lm.load(server.spec + "#other").generate(["x"], Sampling())
+        with pytest.raises(InputError, match=r"error 400: the context is 1000 tokens"):
+            lm.load(server.spec + "#tiny").generate(["x"], Sampling(max_tokens=1001))
+
+
+def test_a_server_that_is_down_or_goes_down_is_an_error(monkeypatch):
+    with serving() as server:
+        spec = server.spec + "#tiny"
+    with pytest.raises(InputError, match="no server answers there"):
+        lm.load(spec).generate(["x"], Sampling())
+    monkeypatch.setattr(openai_server, "_WAITS", (0.0,))
+    with serving(dies_after=3) as server:
+        model = lm.load(server.spec + "#tiny")
+        model.client = model.client.with_options(max_retries=0)
+        with pytest.raises(InputError, match="no server answers there"):
+            model.generate(["x"] * 60, Sampling(batch=2))
+        assert len(server.asked) < 60  # the rest is not asked for
+
+
+def test_a_server_that_is_overloaded_or_away_for_a_while_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(openai_server.time, "sleep", waited.append)
+    with serving() as server:
+        plain = lm.load(server.spec + "#tiny").generate(["x"] * 3, Sampling(batch=1))
+    with serving() as server:
+        model = lm.load(server.spec + "#tiny")
+        model.client = model.client.with_options(max_retries=0)
+        server.troubles = [429, 503]
+        first = model.generate(["x"] * 3, Sampling(batch=1))
+        server.troubles = ["away", 500, "away"]
+        again = model.generate(["x"] * 3, Sampling(batch=1))
+        server.troubles = [429] * 9
+        with pytest.raises(InputError, match="answers with error 429: too much at once"):
+            model.generate(["x"], Sampling())
+    assert first == again == plain
+    assert waited == [2.0, 4.0, 2.0, 4.0, 8.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+
+
+@pytest.mark.parametrize("address", ["localhost:8000/v1#m", "", "#m"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(InputError, match="expected openai:http://host:port/v1#model"):
+        lm.load("openai:" + address)
