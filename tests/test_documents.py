@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phf.documents import Document, content_id, is_held_out, parts, read_annotated, write_part
+from phf.artifacts import write_json
+from phf.config import Component
+from phf.documents import AnnotatedCorpus, Document, content_id, is_held_out, parts, read_annotated, write_part
 from phf.errors import InputError
+from support import tiny_corpora as tiny
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -89,3 +92,30 @@ def test_the_split_is_of_its_share_stable_and_nested():
     assert held == {name for name in reversed(ids) if is_held_out(name, 0.1)}
     assert {name for name in ids if is_held_out(name, 0.03)} < held
     assert not any(is_held_out(name, 0.0) for name in ids)
+
+
+def test_a_corpus_knows_how_it_was_made(tmp_path):
+    corpus = AnnotatedCorpus(tiny.annotated(tmp_path, segmenter="lines"))
+    assert corpus.segmenter == corpus.require("segmenter") == Component(name="lines")
+    assert corpus.require("scorer").fields == {"patterns": ["[A-Z]{3,}"]}
+    assert [path.name for path in corpus.parts] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert corpus.identity["annotate"]["part"] == 50
+    assert corpus.identity["segments"] == sum(len(document.segments) for document in corpus.documents())
+
+
+def test_published_data_is_a_corpus_whose_segmenter_is_unknown_unless_given(tmp_path):
+    table = pa.table({"texts": [["Good. ", "Bad."]], "scores": [[0.0, 0.25]]})
+    pq.write_table(table, tmp_path / "data.parquet")
+    corpus = AnnotatedCorpus(tmp_path)
+    assert (corpus.segmenter, corpus.scorer, corpus.made_from) == (None, None, {})
+    assert corpus.identity == [["data.parquet", (tmp_path / "data.parquet").stat().st_size]]
+    assert [document.text for document in corpus.documents()] == ["Good. Bad."]
+    with pytest.raises(InputError, match=r"the segmenter of this corpus is unknown: .*manifest.json not found"):
+        corpus.require("segmenter")
+    assert AnnotatedCorpus(tmp_path, segmenter=Component(name="lines")).require("segmenter").name == "lines"
+
+
+def test_an_unfinished_corpus_is_refused(tmp_path):
+    write_json(tmp_path / "manifest.json", {"made_from": {}, "finished": False})
+    with pytest.raises(InputError, match="annotating was not finished"):
+        AnnotatedCorpus(tmp_path)

@@ -1,16 +1,18 @@
 """A document in segments with their rewards, and the folder of Parquet parts that holds an annotated corpus."""
 
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phf import artifacts
+from phf.config import Component
 from phf.errors import InputError
 
 SCHEMA = pa.schema(
@@ -153,47 +155,63 @@ def _read_part(file: Any, path: Path, column: str) -> Iterator[Document]:
         row += len(texts)
 
 
-def batched(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    """Group documents, `size` at a time."""
-    batch: list[Document] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+class AnnotatedCorpus:
+    """An annotated corpus on disk and the record of how it was made; the record is read once.
+
+    A folder that `phf annotate` wrote has a manifest.json. Published scored data has none: its segmenter and scorer are known
+    only if they are passed in.
+
+    Args:
+        folder: a folder of Parquet parts, or one Parquet file.
+        segmenter, scorer: for published data.
+
+    Raises:
+        InputError: if manifest.json is damaged, or the corpus is not annotated to the end.
+    """
+
+    def __init__(self, folder: Path, segmenter: Component | None = None, scorer: Component | None = None) -> None:
+        self.folder = folder
+        self._manifest = folder / "manifest.json"
+        record: dict[str, Any] = artifacts.read_json(self._manifest) if self._manifest.exists() else {}
+        if self._manifest.exists() and not record.get("finished"):
+            raise InputError(f"{folder}: annotating was not finished; run `phf annotate` again to continue it")
+        self.made_from: dict[str, Any] = record.get("made_from", {})
+        """What `phf annotate` recorded ("corpus", "annotate", "inputs"); empty for published data."""
+        annotate = self.made_from.get("annotate", {})
+        self.segmenter = _component(annotate.get("segmenter")) or segmenter
+        """What cut the documents; None if unknown."""
+        self.scorer = _component(annotate.get("scorer")) or scorer
+        """What scored the segments; None if unknown."""
+        self._segments = record.get("segments")
+
+    @functools.cached_property
+    def parts(self) -> list[Path]:
+        """Its Parquet files in order; InputError if there are none."""
+        return parts(self.folder)
+
+    @property
+    def identity(self) -> Any:
+        """What an output made from this corpus records about it; of published data, the names and sizes of its files."""
+        if not self._manifest.exists():
+            return [[path.name, path.stat().st_size] for path in self.parts]
+        return self.made_from | {"segments": self._segments}
+
+    def require(self, role: Literal["segmenter", "scorer"]) -> Component:
+        """Return the segmenter or the scorer.
+
+        Raises:
+            InputError: if it is unknown.
+        """
+        component: Component | None = getattr(self, role)
+        if component is None:
+            reason = "does not name it; annotate again" if self._manifest.exists() else "not found; `phf annotate` writes it"
+            raise InputError(f"{self.folder}: the {role} of this corpus is unknown: {self._manifest} {reason}")
+        return component
+
+    def documents(self, column: str = "rewards") -> Iterator[Document]:
+        """Yield its documents, see `read_annotated`."""
+        return read_annotated(self.folder, column)
 
 
-def provenance(annotated: Path) -> dict[str, Any]:
-    """Return what `phf annotate` made a corpus from."""
-    manifest = annotated / "manifest.json"
-    if not manifest.is_file():
-        raise InputError(f"{manifest}: not found; expected a folder that `phf annotate` wrote, which says scorer and segmenter")
-    content = artifacts.read_json(manifest)
-    made_from: dict[str, Any] = content.get("made_from", {})
-    if not {"scorer", "segmenter"} <= set(made_from.get("annotate", {})):
-        raise InputError(f"{manifest}: does not say scorer and segmenter; annotate again")
-    if not content.get("finished"):
-        raise InputError(f"{annotated}: annotating was not finished; run `phf annotate` again to continue it")
-    return made_from
-
-
-def corpus_identity(annotated: Path) -> Any:
-    """Say what an annotated corpus was made from; of published data, which files it is."""
-    manifest = annotated / "manifest.json"
-    if not manifest.exists():
-        return [[path.name, path.stat().st_size] for path in parts(annotated)]
-    content = artifacts.read_json(manifest)
-    if not content.get("finished"):
-        raise InputError(f"{annotated}: annotating was not finished; run `phf annotate` again to continue it")
-    return content["made_from"] | {"segments": content["segments"]}
-
-
-def segmenter_name(annotated: Path) -> str:
-    """Name how the corpus was cut, for generation to know; published data without a manifest is in sentences."""
-    manifest = annotated / "manifest.json"
-    if not manifest.exists():
-        return "sentences"
-    name: str = artifacts.read_json(manifest)["made_from"]["annotate"]["segmenter"]["name"]
-    return name
+def _component(recorded: Any) -> Component | None:
+    return None if recorded is None else Component.model_validate(recorded)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from phf import __version__, artifacts, config
-from phf.documents import Document, corpus_identity, is_held_out, parts, read_annotated, segmenter_name
+from phf.documents import AnnotatedCorpus, Document, is_held_out, read_annotated
 from phf.errors import InputError
 from phf.progress import Listener, Progress, silent
 from phf.tokens.store import DOCUMENT, HELD_OUT, SEGMENT, write_shard
@@ -50,7 +50,8 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Lis
         InputError: for an unusable corpus, a tokenizer that cannot be loaded or is smaller than the byte alphabet, or an output
             folder that holds another corpus's tokens.
     """
-    wanted = {"corpus": corpus_identity(annotated), "tokenize": config.plain(options)}
+    corpus = AnnotatedCorpus(annotated)
+    wanted = {"corpus": corpus.identity, "tokenize": config.plain(options)}
     meta_path = out / "meta.json"
     if meta_path.exists():
         meta = artifacts.read_json(meta_path)
@@ -63,33 +64,33 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Lis
         meta = {
             "made_from": wanted,
             "finished": False,
-            "segmenter": segmenter_name(annotated),
+            "segmenter": corpus.segmenter.name if corpus.segmenter else None,
             "annotated": os.path.relpath(annotated, out),
             "shards": [],
             "held_out": [],
             "next_part": 0,
         }
-    tokenizer = load_tokenizer(_tokenizer(annotated, out, options, progress))
+    tokenizer = load_tokenizer(_tokenizer(corpus, out, options, progress))
     start = document_start(tokenizer)
     dtype = np.uint16 if len(tokenizer) + 2 <= 2**16 else np.uint32  # two more ids for control tokens
     meta |= {"document_start": start, "vocab_size": len(tokenizer), "dtype": np.dtype(dtype).name, "phf": __version__}
     meta.setdefault("counts", {"documents": 0, "segments": 0, "tokens": 0, "held_out": 0, "empty": 0})
     continued = meta["next_part"] > 0
-    _write_shards(annotated, out, options, tokenizer, np.dtype(dtype), meta, progress)
+    _write_shards(corpus, out, options, tokenizer, np.dtype(dtype), meta, progress)
     if not meta["counts"]["tokens"]:
         raise InputError(f"{annotated}: no training document has any text; nothing to tokenise")
     artifacts.write_json(meta_path, meta | {"finished": True})
     return Summary(**meta["counts"], continued=continued)
 
 
-def _tokenizer(annotated: Path, out: Path, options: config.Tokenize, progress: Listener) -> str | Path:
+def _tokenizer(corpus: AnnotatedCorpus, out: Path, options: config.Tokenize, progress: Listener) -> str | Path:
     """Give the tokenizer of this store as a folder: trained there, or copied there."""
     folder = out / "tokenizer"
     if folder.exists():
         return folder
     if options.tokenizer == "train":
         progress(Progress("tokenize", 0, None, "documents", {"training": f"BPE of {options.vocab_size} entries"}))
-        training = (document for document in read_annotated(annotated) if not is_held_out(document.id, options.held_out))
+        training = (document for document in corpus.documents() if not is_held_out(document.id, options.held_out))
         tokenizer = train_tokenizer(_some(training, _TRAINING_CHARACTERS), options.vocab_size)
         if len(tokenizer) < options.vocab_size:
             log.warning("tokenize: the corpus has merges for only %d of %d entries", len(tokenizer), options.vocab_size)
@@ -110,7 +111,7 @@ def _some(documents: Iterable[Document], characters: int) -> Iterator[str]:
 
 
 def _write_shards(
-    annotated: Path,
+    corpus: AnnotatedCorpus,
     out: Path,
     options: config.Tokenize,
     tokenizer: Any,
@@ -119,7 +120,7 @@ def _write_shards(
     progress: Listener,
 ) -> None:
     """Tokenise part after part; write a shard when it is full, and note in meta.json which part comes next."""
-    paths = parts(annotated)
+    paths = corpus.parts
     counts = meta["counts"]
     training, held_out = _Shard(dtype), _Shard(dtype)
     for number in range(meta["next_part"], len(paths)):

@@ -340,10 +340,10 @@ def test_names_that_are_not_measures_are_refused(tmp_path, corpus):
 
 def test_a_folder_that_annotate_did_not_write_is_refused(tmp_path):
     run = checkpoint(tmp_path / "run")
-    with pytest.raises(InputError, match=r"manifest.json: not found"):
+    with pytest.raises(InputError, match=r"the scorer of this corpus is unknown: .*manifest.json not found"):
         run_evaluate(run, tmp_path / "nothing", options())
-    artifacts.write_json(tmp_path / "old" / "manifest.json", {"made_from": {"corpus": {}}})
-    with pytest.raises(InputError, match="does not say scorer and segmenter"):
+    artifacts.write_json(tmp_path / "old" / "manifest.json", {"made_from": {"corpus": {}}, "finished": True})
+    with pytest.raises(InputError, match=r"the scorer of this corpus is unknown: .*manifest.json does not name it"):
         run_evaluate(run, tmp_path / "old", options())
     begun = annotated(tmp_path / "begun")
     artifacts.write_json(begun / "manifest.json", artifacts.read_json(begun / "manifest.json") | {"finished": False})

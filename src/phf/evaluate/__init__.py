@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import artifacts, config, lm
-from phf.documents import Document, is_held_out, provenance, read_annotated
+from phf.documents import AnnotatedCorpus, Document, is_held_out
 from phf.errors import InputError
 from phf.evaluate.journal import Journal
 from phf.evaluate.protocol import MISALIGNED, EvalContext, hashed_subset
@@ -68,10 +68,10 @@ def _evaluate(
     progress: Listener,
 ) -> list[Record]:
     run, step, controls = _identity(model)
-    corpus = provenance(annotated)
-    scorer = config.build("scorers", config.Component.model_validate(corpus["annotate"]["scorer"]))
-    segmenter = config.build("segmenters", config.Component.model_validate(corpus["annotate"]["segmenter"]))
-    read_held_out = functools.cache(lambda: _held_out(annotated, held_out))
+    corpus = AnnotatedCorpus(annotated)
+    scorer = config.build("scorers", corpus.require("scorer"))
+    segmenter = config.build("segmenters", corpus.require("segmenter"))
+    read_held_out = functools.cache(lambda: _held_out(corpus, held_out))
     weights = lm.fingerprint(model)
     shared = annotated.parent / "shared"
     load = functools.cache(lambda control: lm.load(model, control))
@@ -84,7 +84,7 @@ def _evaluate(
             "measure": config.plain(component),
             "seed": options.seed,
             "held_out": held_out,
-            "corpus": artifacts.fingerprint(corpus),
+            "corpus": artifacts.fingerprint(corpus.made_from),
         }
         evaluation: Any = config.build("evaluations", component)
         if reads := evaluation.reads() if hasattr(evaluation, "reads") else {}:
@@ -105,8 +105,8 @@ def _identity(model: str) -> tuple[str, int, tuple[str, ...]]:
     return checkpoint.run, checkpoint.step, checkpoint.control_tokens
 
 
-def _held_out(annotated: Path, share: float) -> list[Document]:
-    return hashed_subset((document for document in read_annotated(annotated) if is_held_out(document.id, share)), None)
+def _held_out(corpus: AnnotatedCorpus, share: float) -> list[Document]:
+    return hashed_subset((document for document in corpus.documents() if is_held_out(document.id, share)), None)
 
 
 def _jobs(
