@@ -18,7 +18,7 @@ FLOORS = {
     2: ["objectives", "head", "scorers", "tokens", "shards", "per_example"],
     1: [
         "documents", "records", "config", "plugins", "errors", "artifacts", "progress", "statistics", "corpora", "segmenters",
-        "sandbox", "__init__",
+        "sandbox", "machine", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""

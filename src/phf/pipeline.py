@@ -15,6 +15,7 @@ from typing import Any
 
 from phf import artifacts, config
 from phf.errors import InputError, Stopped
+from phf.machine import usable_cores
 from phf.plugins import suggestion
 from phf.progress import Listener, Progress, silent
 from phf.train.schedule import TrainSchedule, find_step
@@ -159,7 +160,7 @@ def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progr
     """Train and evaluate runs, as many at a time as the machine serves well: one on a GPU, one a core without."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     jobs = min(recipe.jobs or (1 if torch.cuda.is_available() else cores), len(names))
     if jobs == 1:
         for name in names:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from phf.errors import InputError
+from phf.machine import usable_cores
 
 _VERSIONED = ("phf", "torch", "transformers", "numpy")
 
@@ -159,8 +160,7 @@ def _machine() -> str:
                 break
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{processor}, {cores} cores, {platform.system()}"
+    return f"{processor}, {usable_cores()} cores, {platform.system()}"
 
 
 def _cut_torn_line(file: Any) -> None:

@@ -67,8 +67,13 @@ def expected_maximum(values: np.ndarray, k: int, seed: int = 0) -> Estimate:
     return Estimate(float(known @ weights), stderr, low, high, n)
 
 
-def share(hits: int, n: int) -> Estimate:
-    """Give a share with its 95% Wilson score interval, which is right also near 0 and 1 (Wilson 1927)."""
+def share(hits: float, n: int) -> Estimate:
+    """Return a share with its 95% Wilson score interval, which is right also near 0 and 1 (Wilson 1927).
+
+    Args:
+        hits: how many of the n are hits; a sum of probabilities will do.
+        n: how many there are.
+    """
     if n == 0:
         return _nothing(0)
     p = hits / n

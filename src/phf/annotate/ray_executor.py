@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from phf import config, corpora
 from phf.annotate.parts import Part, part_from_json, part_name, waiting_parts
-from phf.annotate.resources import memory_per_worker, scorer_devices, usable_cores
+from phf.annotate.resources import memory_per_worker, scorer_devices
 from phf.annotate.supervisor import WorkerSupervisor
 from phf.artifacts import whole_file
 from phf.errors import InputError, require
+from phf.machine import usable_cores
 
 _ROWS = pa.schema(
     [

@@ -6,7 +6,6 @@ Legend: n samples of a problem, c of them pass.
 import contextlib
 import gzip
 import json
-import os
 import queue
 import zlib
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from phf.artifacts import whole_file
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
 from phf.lm.protocol import LanguageModel, Sampling
+from phf.machine import usable_cores
 from phf.records import Record
 from phf.sandbox import Cage, Died, TimedOut, guest
 from phf.sandbox.wire_format import pack, unpack
@@ -215,7 +215,7 @@ def grade(
         InputError: for a problem whose own test cannot be run.
     """
     distinct = list(dict.fromkeys(samples))
-    workers = min(workers or len(os.sched_getaffinity(0)), len(distinct)) or 1
+    workers = min(workers or usable_cores(), len(distinct)) or 1
     with contextlib.ExitStack() as stack:
         free: queue.SimpleQueue[Cage] = queue.SimpleQueue()
         for _ in range(workers):

@@ -21,7 +21,7 @@ from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
 from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
-from phf.scorers import Scorer
+from phf.scorers import FindingScorer, Scorer
 from phf.segmenters import Segmenter
 
 log = logging.getLogger("phf")
@@ -248,14 +248,13 @@ def _findings(
     scorer: Scorer, scored: Sequence[str | None], misalignment: np.ndarray, skipped: Sequence[int]
 ) -> list[list[dict[str, Any]]]:
     """Mark what was found in each sample, in characters of its text: those of the prompt are not counted."""
-    find = getattr(scorer, "findings", None)
     found: list[list[dict[str, Any]]] = [[] for _ in scored]
-    if find is None:
+    if not isinstance(scorer, FindingScorer):
         return found
     for place, (piece, score, skip) in enumerate(zip(scored, misalignment, skipped, strict=True)):
         if piece is None or score == 0:
             continue
-        for finding in find(piece):
+        for finding in scorer.findings(piece):
             if finding.end > skip:
                 start, end = max(0, finding.start - skip), finding.end - skip
                 found[place].append({"start": start, "end": end, "kind": finding.kind})

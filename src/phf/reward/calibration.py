@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from phf import statistics
 from phf.errors import require
 
 _BINS = 15
@@ -87,23 +88,15 @@ def draw(curves: Mapping[str, Predictions], path: Path) -> None:
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         for name, predictions in curves.items():
             bins = reliability(predictions)
-            low, high = _wilson(bins[:, 1], bins[:, 3])
+            shares = [statistics.share(label * texts, int(texts)) for _, label, _, texts in bins]
             error = measure(predictions)["calibration_error"]
-            around = [bins[:, 1] - low, high - bins[:, 1]]
+            around = np.maximum(0, [[each.value - each.low for each in shares], [each.high - each.value for each in shares]])
             axes.errorbar(
                 bins[:, 0], bins[:, 1], around, marker="o", markersize=4, linewidth=1, label=f"{name}: mean error {error:.3f}"
             )
         axes.set(xlabel="probability given", ylabel="share positive by the labels", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.legend(loc="upper left", frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
-
-
-def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bound a share that was counted, at 95% (Wilson 1927)."""
-    z = 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
 def _auc_stderr(auc: float, positive: int, negative: int) -> float:

@@ -1,4 +1,8 @@
-"""Scorers: texts to rewards, higher is better. One file each; a scorer's own library is imported inside it."""
+"""Scorers: texts to rewards, higher is better. One file each; a scorer's own library is imported inside it.
+
+A scorer has `score`. What else a caller may ask of it stands in a protocol of its own, which callers test for with
+`isinstance`; a scorer need not inherit from any of them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,27 +15,57 @@ from phf import plugins
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Anything that scores texts. A function will do: see the `python` scorer."""
+    """Anything that scores texts. For a plain function see the `python` scorer."""
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the reward of each text: (N,) float32, higher is better, NaN for a text that could not be scored."""
+        """Return the reward of each text: (N,) float32, higher is better, NaN for a text that could not be scored."""
 
 
 @runtime_checkable
 class SegmentScorer(Scorer, Protocol):
-    """A scorer that needs the whole document to score its segments, as a linter does.
-
-    One for which many documents at once are cheaper may also have `score_documents(documents)`, which gives a list of what
-    `score_segments` gives for each.
-    """
+    """A scorer that needs the whole document to score its segments, as a linter does."""
 
     def score_segments(self, segments: Sequence[str]) -> np.ndarray:
-        """Give the reward of each segment of one document: (S,) float32."""
+        """Return the reward of each segment of one document: (S,) float32."""
+
+
+@runtime_checkable
+class DocumentScorer(SegmentScorer, Protocol):
+    """A segment scorer to which many documents at once are cheaper than one after the other."""
+
+    def score_documents(self, documents: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """Return what `score_segments` returns for each of many documents: an (S,) float32 array each."""
+
+
+@runtime_checkable
+class BatchScorer(Scorer, Protocol):
+    """A scorer that says how much text it wants in one call.
+
+    Attributes:
+        batch_characters: of text in one call, about.
+    """
+
+    @property
+    def batch_characters(self) -> int:
+        """Characters in one call."""
+
+
+@runtime_checkable
+class DeviceScorer(Scorer, Protocol):
+    """A scorer that computes with PyTorch.
+
+    Attributes:
+        device: "auto" for a GPU where there is one, or a device as PyTorch names it.
+    """
+
+    @property
+    def device(self) -> str:
+        """The device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing a scorer found in a text.
+    """One thing that a scorer found in a text.
 
     Args:
         start: its first character in the text.
@@ -46,14 +80,14 @@ class Finding:
 
 @runtime_checkable
 class FindingScorer(Scorer, Protocol):
-    """A scorer that can say where in a text it found what it counts."""
+    """A scorer that can point to what it counts."""
 
     def findings(self, text: str) -> list[Finding]:
-        """Give what was found, by position. A text that could not be scored has none."""
+        """Return what was found, by position. A text that could not be scored has no findings."""
 
 
 def load(name: str, **fields: Any) -> Scorer:
-    """Make a scorer by name, such as `load("pep8")` or `load("classifier", model="unitary/toxic-bert")`.
+    """Build a scorer by name, such as `load("pep8")` or `load("classifier", model="unitary/toxic-bert")`.
 
     Raises:
         InputError: for an unknown name or field, with the nearest known one; MissingExtra if its library is missing.
