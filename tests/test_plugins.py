@@ -60,6 +60,13 @@ def test_fields_are_checked(with_plugin, fields, message):
         plugins.build("scorers", "loud", fields)
 
 
+@pytest.mark.parametrize("kind", plugins.GROUPS)
+def test_an_unknown_name_is_called_what_it_is(kind):
+    singular = {"corpora": "corpus"}.get(kind, kind.removesuffix("s"))
+    with pytest.raises(InputError, match=rf"^unknown {singular} 'zzzz' \(known: "):
+        plugins.find(kind, "zzzz")
+
+
 def test_the_nearest_name_is_suggested_and_all_are_listed():
     assert plugins.suggestion("mel", ["mle", "awr"]) == "; did you mean 'mle'? (known: awr, mle)"
     assert plugins.suggestion("xyz", ["mle"]) == " (known: mle)"

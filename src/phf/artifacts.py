@@ -1,4 +1,4 @@
-"""Outputs that are whole or absent: atomic writes, and the note of what an output was made from."""
+"""Outputs that are whole or absent: atomic writes, and the comparison of what an output was made from."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from phf.errors import InputError
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; it becomes `path` when the block ends well and vanishes when it does not."""
+    """Yield a temporary path beside `path`, renamed to `path` when the block succeeds and deleted when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary directory beside `path`; it becomes `path` when the block ends well and vanishes when it does not.
+    """Yield a temporary directory beside `path`, renamed to `path` when the block succeeds and deleted when it does not.
 
     A directory that is already at `path` is replaced.
     """
@@ -53,9 +53,9 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Let one process at a time into the block, of all that name the same `lock` file; the others wait.
+    """Run the block in one process at a time, of all that name the same `lock` file; the others wait.
 
-    The system lets go of it when a process dies. Where it knows no such locks (Windows), nobody waits.
+    The kernel releases the lock when its process dies. Where there are no such locks (Windows), nobody waits.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("ab") as file:
@@ -69,7 +69,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def remove_directory(path: Path) -> None:
-    """Delete a directory in such a way that, killed on the way, it is whole or absent."""
+    """Delete a directory; a process killed meanwhile leaves it whole or absent."""
     shutil.rmtree(_hide(path))
 
 
@@ -81,7 +81,7 @@ def _hide(path: Path) -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Delete what a killed process left half-written directly under `directory`."""
+    """Delete what a killed process left unfinished directly under `directory`."""
     for leftover in directory.glob(".*.tmp"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -90,7 +90,7 @@ def sweep(directory: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -110,13 +110,13 @@ def read_json(path: Path) -> Any:
 
 
 def fingerprint(value: Any) -> str:
-    """Give 16 hex digits that change when `value` (anything JSON can hold) changes."""
+    """Return 16 hex digits that change when `value` (anything JSON can hold) changes."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def check_unchanged(where: Path, made_from: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Compare what an output was made from with what is wanted of it now.
+    """Compare what an output was made from with what it would be made from now.
 
     Raises:
         InputError: if they differ, naming every key that does, with both values.
@@ -131,7 +131,7 @@ def check_unchanged(where: Path, made_from: Mapping[str, Any], wanted: Mapping[s
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
-    """Name every key that two configurations differ in, with both values."""
+    """Yield every key in which two configurations differ, with both values."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in [*old, *(name for name in new if name not in old)]:
             yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)

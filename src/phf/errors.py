@@ -1,4 +1,4 @@
-"""What a user can act on: bad input, a missing extra, a stop. All else that is raised is a bug and shows its traceback."""
+"""Errors that a user can act on: bad input, a missing extra, a stop. Any other exception is a bug and keeps its traceback."""
 
 import importlib
 from typing import Any
@@ -13,7 +13,7 @@ class MissingExtra(InputError):
 
 
 class Stopped(Exception):
-    """A signal asked for a stop; what was done is on disk, and the same command goes on from there.
+    """A signal asked for a stop; finished work is on disk, and the same command resumes from it.
 
     Args:
         number: of the signal.
@@ -25,11 +25,11 @@ class Stopped(Exception):
         self.number = number
 
     def __str__(self) -> str:
-        return f"{self.args[1]}; the same command goes on from there"
+        return f"{self.args[1]}; the same command resumes from there"
 
 
 def require(module: str, extra: str, needed_by: str) -> Any:
-    """Import `module`, or say which extra installs it.
+    """Import `module`, or raise an error that names the extra which installs it.
 
     Raises:
         MissingExtra: if `module` is not installed.

@@ -1,4 +1,4 @@
-"""Components by name. Built-ins and plugins come the same way, from entry points; nothing registers itself by being imported."""
+"""Components by name: built-ins and plugins alike are entry points, and importing a module registers nothing."""
 
 import dataclasses
 import difflib
@@ -19,13 +19,21 @@ GROUPS = {
     "objectives": "phf.objectives",
     "evaluations": "phf.evaluations",
 }
+"""Kinds of components, by their plural, with the entry-point group of each."""
+SINGULAR = {
+    "corpora": "corpus",
+    "segmenters": "segmenter",
+    "scorers": "scorer",
+    "objectives": "objective",
+    "evaluations": "evaluation",
+}
 
 
 @functools.cache
 def available(kind: str) -> dict[str, EntryPoint]:
-    """Name every installed component of a kind ("scorers", "objectives", ...), in alphabetical order."""
-    found = sorted(entry_points(group=GROUPS[kind]), key=lambda entry: entry.name)
-    return {entry.name: entry for entry in found}
+    """Return every installed component of a kind ("scorers", "objectives", ...) by name, in alphabetical order."""
+    entries = sorted(entry_points(group=GROUPS[kind]), key=lambda entry: entry.name)
+    return {entry.name: entry for entry in entries}
 
 
 def find(kind: str, name: str) -> Any:
@@ -36,12 +44,12 @@ def find(kind: str, name: str) -> Any:
     """
     known = available(kind)
     if name not in known:
-        raise InputError(f"unknown {kind.removesuffix('s')} {name!r}{suggestion(name, known)}")
+        raise InputError(f"unknown {SINGULAR[kind]} {name!r}{suggestion(name, known)}")
     return known[name].load()
 
 
 def caption(kind: str, name: str) -> str:
-    """Say in a line what a component is: the first sentence of its docstring, or where it is if it cannot be imported."""
+    """Describe a component in a line: the first paragraph of its docstring, or its location if it cannot be imported."""
     entry = available(kind)[name]
     try:
         text = entry.load().__doc__ or ""
@@ -51,7 +59,7 @@ def caption(kind: str, name: str) -> str:
 
 
 def build(kind: str, name: str, fields: Mapping[str, Any] | None = None, where: str = "") -> Any:
-    """Make the component called `name` from its fields: a component's configuration is its dataclass.
+    """Build the component called `name` from its fields: a component's configuration is its dataclass.
 
     Raises:
         InputError: for an unknown name, an unknown field, or a value of the wrong type, with the key's path.
@@ -95,7 +103,7 @@ def fields_model(component: Any) -> type[BaseModel]:
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """Say what is wrong with a configuration, one line a fault: key path, what was found, what was expected."""
+    """Describe what is wrong with a configuration, fault by fault: key path, what was expected, what was found."""
     lines = []
     for fault in error.errors():
         path = [str(part) for part in fault["loc"] if not _is_type_tag(str(part))]
@@ -114,7 +122,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """End an error about an unknown name: the nearest known one, and all of them."""
+    """Return the end of an error about an unknown name: the nearest known one, and all of them."""
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     nearest = f"; did you mean {near[0]!r}?" if near else ""
@@ -122,7 +130,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _is_type_tag(part: str) -> bool:
-    """Tell pydantic's own marks for union members ("function-after[...]", "str", "Tokens") from keys of the user."""
+    """Return whether pydantic put this into a path to mark a union's member ("function-after[...]", "str"); no key of a user."""
     return "[" in part or part in ("str", "int", "float", "bool")
 
 

@@ -1,4 +1,4 @@
-"""How a stage says where it is, without knowing who listens: the command line draws it, tests collect it."""
+"""Progress of a stage, passed to a callback: the command line shows it, tests collect it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One moment of one stage.
+    """The progress of one stage at one moment.
 
     Args:
         stage: what is running, such as "annotate" or "train conditional".
         done: how much is finished, in `unit`.
         total: how much there is, in `unit`; None while it is not known.
         unit: such as "documents" or "tokens".
-        facts: what else is worth a look, in the order to show it, such as {"loss": 3.21, "tokens/s": 41000.0}.
+        facts: further numbers, in the order to show them, such as {"loss": 3.21, "tokens/s": 41000.0}.
     """
 
     stage: str
@@ -27,4 +27,4 @@ Listener = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:
-    """Listen to nothing."""
+    """Ignore progress."""

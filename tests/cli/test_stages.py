@@ -177,7 +177,7 @@ def test_list_and_schema(tmp_path):
         (["train", "nowhere", "--objective", "mel"], "unknown objective 'mel'; did you mean 'mle'?"),
         (["evaluate", "nowhere"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
-        (["run", "nowhere.yaml"], "nowhere.yaml: no such recipe"),
+        (["run", "nowhere.yaml"], "nowhere.yaml: no such file"),
         (["run", "one.jsonl"], "one.jsonl"),
         (["run", "empty.yaml"], "empty.yaml: empty"),
         (["run", "noruns.yaml"], "runs: the recipe has none"),

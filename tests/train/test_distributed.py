@@ -77,7 +77,7 @@ def test_stopped_as_two_and_gone_on_as_one(tokens, tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
-    assert "and saved; the same command goes on from there" in errors, errors
+    assert "and saved; the same command resumes from there" in errors, errors
     assert one(tokens, tmp_path / "run", conditional, **options).resumed_at >= 20
     one(tokens, tmp_path / "straight", conditional, **options)
     losses = [[line["loss"] for line in lines(tmp_path / name)] for name in ("straight", "run")]

@@ -326,7 +326,7 @@ def test_a_signal_saves_and_exits_as_signals_do(tokens, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
-    assert "and saved; the same command goes on from there" in said
+    assert "and saved; the same command resumes from there" in said
     assert "Traceback" not in said
     assert len(list((tmp_path / "run").glob("state-*"))) == 1
 

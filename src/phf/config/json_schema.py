@@ -7,7 +7,7 @@ from phf.config import COMPONENT, Recipe
 
 
 def schema() -> dict[str, Any]:
-    """Give the JSON Schema of a recipe, with the fields of every installed component, for editors."""
+    """Return the JSON Schema of a recipe, with the fields of every installed component."""
     whole = _with_references(Recipe.model_json_schema())
     definitions = whole.setdefault("$defs", {})
     definitions["Run"] = {"anyOf": [{"$ref": "#/$defs/objectives"}, definitions["Run"]]}

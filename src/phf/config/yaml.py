@@ -1,4 +1,4 @@
-"""Files of keys and values: YAML read by the rules of YAML 1.2, written, and changed by `key.sub=value`."""
+"""Keys and values in YAML files: read by the rules of YAML 1.2, written, and parsed from single values."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from phf.errors import InputError
 
 
 def to_yaml(value: Any) -> str:
-    """Write keys and values as YAML, in the order they stand."""
+    """Return keys and values as YAML, in their own order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -21,54 +21,66 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: for a missing file, one that is not UTF-8, or invalid YAML, with its line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe") from None
+        raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; expected a YAML recipe") from None
+        raise InputError(f"{path}: is a folder; expected a YAML file") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a YAML recipe") from None
-    return _parse(text, str(path))
+        raise InputError(f"{path}: not UTF-8 (byte {error.start}); expected a YAML file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a YAML file") from None
+    fields = parse(text, str(path))
+    if fields is None:
+        raise InputError(f"{path}: empty; expected keys and values")
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: found a {type(fields).__name__}, expected keys and values")
+    return fields
 
 
-def override(fields: dict[str, Any], change: str) -> None:
-    """Change a value in place, or add it; in a run, what is not its objective or its training is a field of its objective.
+def parse(text: str, where: str) -> Any:
+    """Parse one YAML document.
 
     Args:
-        fields: of a recipe.
-        change: such as `train.tokens=10M`; the value is YAML.
+        text: the document.
+        where: what an error calls it, such as its file.
 
     Raises:
-        InputError: if it does not fit.
+        InputError: if it is not valid YAML, with its line.
     """
-    key, sign, value = change.partition("=")
-    if not sign or not key:
-        raise InputError(f"{change!r}: expected key.sub=value, such as train.tokens=10M")
-    *path, last = re.sub(r"^runs\.([^.]+)\.(?!(objective|train)\b)", r"runs.\1.objective.", key).split(".")
-    for depth, part in enumerate(path):
-        inner = fields.get(part)
-        if isinstance(inner, str) and "name" not in path:
-            inner = {"name": inner}  # scorer: pii, overridden by annotate.scorer.detectors=...
-        if inner is None:
-            inner = {}
-        if not isinstance(inner, dict):
-            raise InputError(f"{change!r}: {'.'.join(path[: depth + 1])} is {inner!r}, which has no keys inside")
-        fields[part] = inner
-        fields = inner
     try:
-        fields[last] = yaml.load(value, Loader)
+        return yaml.load(text, Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{where}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{change!r}: the value is not valid YAML: {error}") from None
+        raise InputError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InputError(f"{where}: not valid YAML: brackets or lists are nested too deeply to be read") from None
 
 
 class Loader(yaml.SafeLoader):
     """YAML 1.2 numbers and booleans: 5e-4 is a number, and yes, no, on and off are words. Repeated keys are errors."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Construct a value; one that its tag (`!!int abc`) cannot hold is an error with its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, IndexError, OverflowError, AttributeError):
+            kind = node.tag.rsplit(":", 1)[-1]
+            problem = f"{str(node.value)[:40]!r} cannot be read as {kind}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a repeated key, else as usual."""
+        """Construct a mapping whose keys are single values, each once."""
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, f"expected keys and values, found a {node.id}", node.start_mark)
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
+            if not isinstance(key_node, yaml.ScalarNode):
+                problem = f"a {key_node.id} stands as a key; expected a word or a number (is a quote or a bracket missing?)"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is repeated", key_node.start_mark)
             seen.add(key)
@@ -88,22 +100,7 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TR
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts in quotes whatever the loader would not read as the text that it is."""
+    """Quotes whatever the loader would not read as text."""
 
 
 _Dumper.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        fields = yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{where}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from None
-    if fields is None:
-        raise InputError(f"{where}: empty; expected a recipe with corpus, runs, ...")
-    if not isinstance(fields, dict):
-        raise InputError(f"{where}: found a {type(fields).__name__}, expected keys and values")
-    return fields

@@ -1,0 +1,67 @@
+"""Values as people write them: counts (3.7M), moments of a run (50%), and components by name."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from phf import plugins
+
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def _count(value: Any) -> Any:
+    """Read 3.7M as 3,700,000."""
+    match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMB]?)", value) if isinstance(value, str) else None
+    if match:
+        return round(float(match[1].replace("_", "")) * _UNITS[match[2]])
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | str), Field(gt=0)]
+"""A number of things, such as 250000, 250k, 3.7M or 3.3B."""
+
+
+def read_moment(value: Any) -> Any:
+    """Read 1.6B as a count of tokens, and leave a share such as 50% as it is."""
+    counted = _count(value)
+    if isinstance(counted, int) and not isinstance(counted, bool) and counted > 0:
+        return counted
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value) and 0 < float(value[:-1]) <= 100:
+        return value
+    raise ValueError(f"found {value!r}; expected a count of tokens such as 1.6B, or a share such as 50%")
+
+
+class Component(BaseModel):
+    """A component by name, with its fields beside it: `{name: conditional, threshold: 0}`, or just `conditional`."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields, without the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+COMPONENT = "component"  # marks, in an unfinished JSON schema, where a component of a kind may stand
+
+
+def component_of(kind: str) -> Any:
+    """Return the type of a component of one kind, whose name and fields are checked as soon as the recipe is read."""
+
+    def check(component: Component) -> Component:
+        plugins.check_fields(plugins.find(kind, component.name), component.fields, component.name)
+        return component
+
+    return Annotated[Component, AfterValidator(check), WithJsonSchema({COMPONENT: kind})]
+
+
+def build(kind: str, component: Component) -> Any:
+    """Build the component that a recipe names."""
+    return plugins.build(kind, component.name, component.fields)
