@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import random
@@ -5,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +155,127 @@ def test_a_document_that_brings_the_scorer_down_costs_only_itself(tmp_path):
     assert summary.unscored == len(bad)
 
 
+def test_a_scorer_that_cannot_be_interrupted_costs_the_document(tmp_path):
+    texts = poem(20)
+    bad = {1: "!ignore", 5: "!block", 12: "!stop", 18: "!fork"}
+    for index, what in bad.items():
+        texts[index] += what + "\n"
+    corpus = corpus_of(tmp_path / "c.jsonl", texts)
+    start = time.monotonic()
+    summary = annotate(corpus, options(timeout=0.5, max_failures=1.0), tmp_path / "out")
+    assert time.monotonic() - start < 60
+    assert summary.failed == len(bad)
+    reasons = {each["id"]: each["reason"] for each in quarantine(tmp_path / "out")}
+    late = "took longer than 0.5 s"
+    assert reasons == {"d1": late, "d5": late, "d12": late, "d18": "the scoring process ended with status 4"}
+
+
+def test_what_a_scorer_gets_wrong_for_one_document_costs_that_document(tmp_path):
+    texts = poem(20)
+    bad = {1: "!text", 4: "!count", 6: "!none", 7: "!infinite", 11: "!input", 17: "!surrogate"}
+    for index, what in bad.items():
+        texts[index] = what + "\n"
+    summary = annotate(corpus_of(tmp_path / "c.jsonl", texts), options(max_failures=1.0), tmp_path / "out")
+    assert (summary.documents, summary.failed, summary.unscored) == (20, len(bad), len(bad))
+    reasons = {each["id"]: each["reason"] for each in quarantine(tmp_path / "out")}
+    assert reasons == {
+        "d1": "ValueError: could not convert string to float: 'no numbers'",
+        "d4": "ValueError: Toy returned rewards of shape (10000,) for 1 segments",
+        "d6": "ValueError: Toy returned rewards of shape () for 1 segments",
+        "d7": "ValueError: Toy returned an infinite reward",
+        "d11": "not this text",
+        "d17": "RuntimeError: half \\ud83d a pair",
+    }
+
+
+def test_what_a_scoring_process_sends_is_not_unpickled(tmp_path):
+    mark = tmp_path / "mark"
+    texts = ["a line\n", f"!pickle {mark} \n", "another\n"]
+    annotate(corpus_of(tmp_path / "c.jsonl", texts), options(max_failures=1.0), tmp_path / "out")
+    assert not mark.exists()
+    (failure,) = quarantine(tmp_path / "out")
+    assert failure["id"] == "d1"
+    assert failure["reason"].startswith("the scoring process broke the protocol: ")
+
+
+def test_a_document_is_segmented_once(tmp_path):
+    texts = [f"text{i}\nand more\n" for i in range(12)]
+    texts[3] += "!exit\n"
+    log = tmp_path / "log"
+    segmenter = {"name": "toy-logging", "log": str(log)}
+    annotate(corpus_of(tmp_path / "c.jsonl", texts), options(segmenter=segmenter, max_failures=1.0), tmp_path / "out")
+    counts = Counter(log.read_text().split())
+    assert {word: counts[word] for word in counts if word != "A"} == {
+        # The first process fell over a batch of ten; the second scored each alone, and fell over one.
+        **{f"text{i}": 2 for i in range(4)},
+        **{f"text{i}": 2 for i in range(4, 10)},
+        "text10": 1,
+        "text11": 1,
+    }
+
+
+def test_too_many_unscored_segments_stop_with_the_scorer_named(tmp_path):
+    corpus = corpus_of(tmp_path / "c.jsonl", ["fine\n" * 48 + "?\n?\n"] * 10)
+    unsure = options(scorer={"name": "toy", "unsure": True}, part=5)
+    message = r"10 of 250 segments have no reward, more than annotate\.max_unscored=0\.01 allows \(scorer: toy\)"
+    with pytest.raises(InputError, match=message):
+        annotate(corpus, unsure, tmp_path / "out")
+    assert not json.loads((tmp_path / "out" / "manifest.json").read_text())["finished"]
+    allowed = unsure.model_copy(update={"max_unscored": 0.05})
+    assert annotate(corpus, allowed, tmp_path / "out").unscored == 20
+
+
+@pytest.mark.parametrize("name", ["id", "segments", "rewards", "texts", "scores", "", "a\0b", "half \ud800"])
+def test_further_scorers_cannot_take_the_names_of_other_columns(name):
+    with pytest.raises(InputError, match=r"annotate: also: found the name"):
+        options(also={name: "toy"})
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_finished_part_that_is_missing_or_truncated_is_scored_again(tmp_path, damage):
+    corpus = corpus_of(tmp_path / "c.jsonl", poem(25))
+    annotate(corpus, options(), tmp_path / "out")
+    expected = parts_of(tmp_path / "out")
+    path = tmp_path / "out" / "part-00001.parquet"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    summary = annotate(corpus, options(), tmp_path / "out")
+    assert not summary.was_finished
+    assert summary.documents == 25
+    assert parts_of(tmp_path / "out") == expected
+    assert annotate(corpus, options(), tmp_path / "out").was_finished
+
+
+def test_the_manifest_holds_size_and_checksum_of_each_part(tmp_path):
+    annotate(corpus_of(tmp_path / "c.jsonl", poem(25)), options(), tmp_path / "out")
+    files = json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]
+    contents = parts_of(tmp_path / "out")
+    assert files == {
+        name: {"bytes": len(content), "blake2b": hashlib.blake2b(content, digest_size=16).hexdigest()}
+        for name, content in contents.items()
+    }
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"finished": true, "made_from": {}}', '{"finished": false, "made_from": 1}'])
+def test_a_manifest_of_another_shape_is_an_input_error(tmp_path, content):
+    corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
+    annotate(corpus, options(), tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json: not the manifest of an annotated corpus"):
+        annotate(corpus, options(), tmp_path / "out")
+
+
+def test_a_journal_of_another_shape_is_an_input_error(tmp_path):
+    corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
+    annotate(corpus, options(), tmp_path / "out")
+    for content in ("[1]\n", "{}\n", "x\n", '{"part": 0}\n', "\xff\n"):
+        (tmp_path / "out" / "journal.jsonl").write_bytes(content.encode("latin-1"))
+        with pytest.raises(InputError, match=r"journal\.jsonl, line 1: not a line that phf wrote"):
+            annotate(corpus, options(), tmp_path / "out")
+
+
 def test_a_document_that_asks_for_all_memory_is_set_aside(tmp_path):
     texts = poem(12)
     texts[5] += "!memory\n"
@@ -183,19 +306,19 @@ def test_a_slow_scorer_is_not_taken_for_bad_documents(tmp_path):
     # A batch of six documents takes twice the limit of one document, a document a third of it.
     rows = [Row(f"d{i}", "x" * 999 + "\n") for i in range(6)]
     scorer = {"name": "toy", "rest": 0.0005, "batch_characters": 9_000}
-    keeper = WorkerSupervisor(options(scorer=scorer, timeout=1.5), memory=2.0)
+    supervisor = WorkerSupervisor(options(scorer=scorer, timeout=1.5), memory=2.0)
     try:
-        assert keeper.part(tmp_path / "0.parquet", rows).failures == []
-        process = keeper._process
-        assert keeper.part(tmp_path / "1.parquet", rows).failures == []
-        assert keeper._process is process, "the second batch was given the time of six documents"
+        assert supervisor.score_part(tmp_path / "0.parquet", rows).failures == []
+        process = supervisor._process
+        assert supervisor.score_part(tmp_path / "1.parquet", rows).failures == []
+        assert supervisor._process is process, "the second batch was given the time of six documents"
     finally:
-        keeper.close()
+        supervisor.close()
 
 
 def test_a_scorer_or_segmenter_that_cannot_work_stops_at_once(tmp_path):
     corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
-    with pytest.raises(InputError, match=r"document 'd0'.*Lossy do not join"):
+    with pytest.raises(InputError, match=r"5 of 5 documents failed.* d0: document 'd0'.*Lossy do not join"):
         annotate(corpus, options(segmenter="toy-lossy"), tmp_path / "out")
     with pytest.raises(InputError, match="spaCy has no language 'xx-no'"):
         annotate(corpus, options(segmenter={"name": "sentences", "language": "xx-no"}), tmp_path / "out2")
@@ -412,7 +535,7 @@ def test_ten_killed_runs_go_on_to_the_same_bytes(tmp_path):
     assert killed >= 5
 
 
-def test_no_scoring_process_outlives_its_keeper(tmp_path):
+def test_no_scoring_process_outlives_its_supervisor(tmp_path):
     corpus = corpus_of(tmp_path / "c.jsonl", ["!hang\n"])
     program = tmp_path / "program.py"
     program.write_text(KILLED.replace('"workers": 2', '"workers": 1, "timeout": 2.0'))

@@ -1,7 +1,8 @@
-"""Engines: the parts of a corpus over the cores of this machine, or over a Ray cluster. Each part comes out the same."""
+"""The local executor: the parts of a corpus over the cores or GPUs of this machine."""
 
 from collections.abc import Callable, Collection, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -10,31 +11,38 @@ from phf.annotate.parts import Part, part_name, waiting_parts
 from phf.annotate.resources import memory_per_worker, worker_environments
 from phf.annotate.supervisor import WorkerSupervisor
 
-_LOOK_EVERY = 0.2  # seconds between two reports
+_REPORT_EVERY = 0.2  # seconds
 
 
-def local(
-    corpus: config.Corpus,
-    options: config.Annotate,
-    out: Path,
-    done: Collection[int],
-    read: Callable[[int, float], None],
-    scored: Callable[[int, int], None],
-    look: Callable[[], None],
+@dataclass(frozen=True)
+class Callbacks:
+    """Who is called while parts are scored.
+
+    Args:
+        on_read: as in `waiting_parts`.
+        on_scored: called, by any thread, with a part's number and how many more documents of it are finished.
+        on_wait: called now and then, by the caller's thread.
+    """
+
+    on_read: Callable[[int, float], None]
+    on_scored: Callable[[int, int], None]
+    on_wait: Callable[[], None]
+
+
+def score_locally(
+    corpus: config.Corpus, options: config.Annotate, out: Path, done: Collection[int], callbacks: Callbacks
 ) -> Generator[tuple[int, Part], None, None]:
-    """Score the waiting parts with processes on this machine, each with a keeper in a thread of its own.
+    """Score the waiting parts with processes on this machine, each supervised by a thread of its own.
 
     Args:
         corpus: which documents.
-        options: how they are cut and scored, and by how many processes.
+        options: how they are segmented and scored, and by how many processes.
         out: the folder to write parts to.
         done: numbers of the parts that are there.
-        read: as in `waiting_parts`.
-        scored: called, by any thread, with a part's number and how many documents of it are through.
-        look: called now and then, by the caller's thread.
+        callbacks: who is called on the way.
 
     Yields:
-        Each part's number and what was done, as soon as it is written.
+        Each part's number and summary, as soon as it is written.
 
     Raises:
         InputError: for a corpus or a scorer that cannot be used.
@@ -42,19 +50,19 @@ def local(
     environments = worker_environments(options)
     workers = len(environments)
     memory = options.memory or memory_per_worker(workers)
-    keepers = [WorkerSupervisor(options, memory, environment) for environment in environments]
+    supervisors = [WorkerSupervisor(options, memory, environment) for environment in environments]
     idle: SimpleQueue[WorkerSupervisor] = SimpleQueue()
-    for keeper in keepers:
-        idle.put(keeper)
+    for supervisor in supervisors:
+        idle.put(supervisor)
 
     def score(index: int, rows: list[corpora.Row]) -> Part:
-        keeper = idle.get()
+        supervisor = idle.get()
         try:
-            return keeper.part(out / part_name(index), rows, lambda documents: scored(index, documents))
+            return supervisor.score_part(out / part_name(index), rows, lambda count: callbacks.on_scored(index, count))
         finally:
-            idle.put(keeper)
+            idle.put(supervisor)
 
-    waiting = waiting_parts(corpus, options.part, done, read)
+    waiting = waiting_parts(corpus, options.part, done, callbacks.on_read)
     pending: dict[Future[Part], int] = {}
     with ThreadPoolExecutor(workers) as threads:
         try:
@@ -64,16 +72,13 @@ def local(
                 while following and len(pending) <= workers:
                     pending[threads.submit(score, *following)] = following[0]
                     following = next(waiting, None)
-                finished, _ = wait(pending, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
+                finished, _ = wait(pending, timeout=_REPORT_EVERY, return_when=FIRST_COMPLETED)
                 for future in sorted(finished, key=pending.__getitem__):
                     part = future.result()
                     yield pending.pop(future), part
-                look()
+                callbacks.on_wait()
         finally:
             for future in pending:
                 future.cancel()
-            for keeper in keepers:
-                keeper.close()
-
-
-# over a cluster --------------------------------------------------------------------------------------------------
+            for supervisor in supervisors:
+                supervisor.close()

@@ -1,12 +1,16 @@
 """Parts of an annotated corpus: their names, their rows, and the summary of each."""
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 
 from phf import config, corpora
 from phf.errors import InputError
+
+_MOST = 100_000  # parts: their names are sorted as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +25,11 @@ class Part:
         characters: of the documents.
         unscored: segments whose reward is NaN, in any column.
         failures: (id, reason) of documents that failed and rows that could not be used, in order.
-        seconds: spent cutting and scoring.
-        slowest: (id, seconds) of the slowest documents; what a scorer takes for many texts at once is shared out by characters.
+        seconds: spent segmenting and scoring.
+        slowest: (id, seconds) of the slowest documents; time spent on many texts at once is shared out by characters.
         versions: of the libraries that could change a reward.
+        bytes: of the file; 0 where an earlier version of phf wrote it, which did not note them.
+        blake2b: of the file, 32 hex digits; "" where an earlier version of phf wrote it.
     """
 
     rows: int
@@ -36,41 +42,55 @@ class Part:
     seconds: float
     slowest: list[tuple[str, float]]
     versions: dict[str, str]
+    bytes: int = 0
+    blake2b: str = ""
 
-
-_MOST = 100_000  # parts: their names are sorted as texts
+    def is_at(self, path: Path) -> bool:
+        """Return whether the part's file is there, with the size it was written with."""
+        return path.is_file() and self.bytes in (0, path.stat().st_size)
 
 
 def part_name(index: int) -> str:
-    """Name the file of a part."""
+    """Return the file name of a part."""
     return f"part-{index:05d}.parquet"
 
 
+def digest(path: Path) -> tuple[int, str]:
+    """Return the size of a file in bytes, and its BLAKE2b checksum of 16 bytes in hex."""
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return file.tell(), checksum
+
+
 def waiting_parts(
-    corpus: config.Corpus, size: int, done: Collection[int], read: Callable[[int, float], None] = lambda rows, share: None
+    corpus: config.Corpus,
+    size: int,
+    done: Collection[int],
+    on_read: Callable[[int, float], None] = lambda rows, share: None,
 ) -> Iterator[tuple[int, list[corpora.Row]]]:
-    """Give the parts that are not done, with their numbers.
+    """Yield the number and the rows of each part that is not done.
 
     Args:
         corpus: which documents.
         size: rows in a part.
         done: numbers of the parts that are there.
-        read: told, part by part, how many rows are read, and what share of the corpus that is; 0 while that is unknown.
+        on_read: called after each part with the rows read so far, and the share of the corpus that they are; 0 while
+            that is unknown.
     """
     share = 0.0
 
-    def reached(now: float) -> None:
+    def on_share(now: float) -> None:
         nonlocal share
         share = now
 
-    rows = corpora.rows(corpus, reached)
+    rows = corpora.rows(corpus, on_share)
     total = 0
     for index in count():
         part = list(islice(rows, size))
         total += len(part)
         if len(part) < size:
             share = 1.0
-        read(total, share)
+        on_read(total, share)
         if not part:
             return
         if index == _MOST:
@@ -80,8 +100,8 @@ def waiting_parts(
 
 
 def part_from_json(line: str | bytes) -> Part:
-    """Read what was done of a part, as JSON holds it."""
+    """Read the summary of a part from a line of the journal."""
     fields = json.loads(line)
     fields.pop("part", None)
-    pairs = {name: [(each, value) for each, value in fields[name]] for name in ("failures", "slowest")}
+    pairs = {name: [(first, second) for first, second in fields[name]] for name in ("failures", "slowest")}
     return Part(**{**fields, **pairs})

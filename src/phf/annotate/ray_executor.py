@@ -1,4 +1,4 @@
-"""Score the parts of a corpus on a Ray cluster."""
+"""The Ray executor: the parts of a corpus over a Ray cluster."""
 
 import json
 import logging
@@ -35,16 +35,16 @@ _ROWS = pa.schema(
 _DONE = pa.schema([("part", pa.int64()), ("file", pa.large_binary()), ("summary", pa.string()), ("error", pa.string())])
 
 
-def on_ray(
+def score_on_ray(
     corpus: config.Corpus, options: config.Annotate, out: Path, done: Collection[int]
 ) -> Generator[tuple[int, Part], None, None]:
     """Score the waiting parts with Ray Data: one task reads the corpus, actors score, and this process writes.
 
-    Each actor keeps a scoring process, as the threads of `local` do. The corpus has to be readable where Ray runs the
-    reading task; `out` need be on this machine alone.
+    Each actor supervises a scoring process, as the threads of `score_locally` do. The corpus must be readable where Ray
+    runs the reading task; `out` only on this machine.
 
     Yields:
-        Each part's number and what was done, as soon as it is written.
+        Each part's number and summary, as soon as it is written.
 
     Raises:
         InputError: for a corpus or a scorer that cannot be used, or a cluster that cannot be reached.
@@ -64,16 +64,16 @@ def on_ray(
     try:
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
-        context.target_max_block_size = 1  # each part a block of its own: blocks are what is spread over actors
+        context.target_max_block_size = 1  # a block for each part: blocks are what is spread over actors
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if scorer_devices(options) else 0
-        here = str(Path.cwd()), list(sys.path)
+        imports = str(Path.cwd()), list(sys.path)
         parts = (
-            data.from_items([0])  # what reads the corpus is a task, which has to be given something
-            .map_batches(_read, fn_args=(corpus, options.part, set(done), *here), batch_size=None, num_cpus=0)
+            data.from_items([0])  # the task that reads the corpus needs an input
+            .map_batches(_read, fn_args=(corpus, options.part, set(done), *imports), batch_size=None, num_cpus=0)
             .map_batches(
                 _Actor,
-                fn_constructor_args=(options, *here),
+                fn_constructor_args=(options, *imports),
                 batch_size=None,
                 batch_format="pyarrow",
                 num_cpus=1,
@@ -93,7 +93,7 @@ def on_ray(
 
 
 def _check_address(address: str | None) -> None:
-    """Knock before Ray does: it waits for many minutes at a door that nobody opens."""
+    """Probe the address first; Ray retries for minutes if nothing listens."""
     host, _, port = (address or "").rpartition("//")[2].rpartition(":")
     if host and port.isdecimal():
         try:
@@ -103,8 +103,8 @@ def _check_address(address: str | None) -> None:
 
 
 def _read(_: Any, corpus: config.Corpus, size: int, done: set[int], folder: str, path: list[str]) -> Iterator[pa.Table]:
-    """Read the waiting parts, one row a part; what is wrong with the corpus is a row too."""
-    _work_as(folder, path)
+    """Read the waiting parts, one row a part; a fault of the corpus is a row too."""
+    _adopt(folder, path)
     try:
         for index, rows in waiting_parts(corpus, size, done):
             columns = [[row.id for row in rows], [row.text for row in rows], [row.fault for row in rows]]
@@ -114,31 +114,30 @@ def _read(_: Any, corpus: config.Corpus, size: int, done: set[int], folder: str,
 
 
 class _Actor:
-    """Scores parts in a process that it keeps; the model is loaded once."""
+    """Scores parts in one process, so that the model is loaded once."""
 
     def __init__(self, options: config.Annotate, folder: str, path: list[str]) -> None:
-        _work_as(folder, path)
-        self._keeper = WorkerSupervisor(options, options.memory or memory_per_worker(usable_cores()))
+        _adopt(folder, path)
+        self._supervisor = WorkerSupervisor(options, options.memory or memory_per_worker(usable_cores()))
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        done = [self._row(row) for row in table.to_pylist()]
-        return pa.Table.from_pylist(done, _DONE)
+        return pa.Table.from_pylist([self._score(row) for row in table.to_pylist()], _DONE)
 
-    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _score(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["error"]:
             return {"part": row["part"], "error": row["error"]}
-        rows = [corpora.Row(*each) for each in zip(row["ids"], row["texts"], row["faults"], strict=True)]
+        rows = [corpora.Row(*fields) for fields in zip(row["ids"], row["texts"], row["faults"], strict=True)]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / part_name(row["part"])
             try:
-                part = self._keeper.part(path, rows)
+                part = self._supervisor.score_part(path, rows)
             except InputError as error:
                 return {"part": row["part"], "error": str(error)}
             return {"part": row["part"], "file": path.read_bytes(), "summary": json.dumps(asdict(part)), "error": ""}
 
 
-def _work_as(folder: str, path: list[str]) -> None:
-    """Find files and modules as the process does that was started, where they are there."""
+def _adopt(folder: str, path: list[str]) -> None:
+    """Take on the working folder and the import path of the process that started Ray, where they exist here."""
     if Path(folder).is_dir():
         os.chdir(folder)
-    sys.path.extend(each for each in path if each not in sys.path)
+    sys.path.extend(entry for entry in path if entry not in sys.path)

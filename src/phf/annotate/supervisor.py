@@ -1,30 +1,34 @@
-"""The keeper of a scoring process: it starts it, hands it parts, and replaces it when a document brings it down.
+"""Supervision of a scoring process: start it, hand it parts, and replace it when a document brings it down.
 
-A scorer runs code of others over texts of anybody: a pattern that never ends, a parser that overflows its stack, a model
-that asks for all memory. Nothing inside a process can be relied on to stop these. So the process is what is given up:
-another takes up the part where the first fell, and the document is set aside.
+A scorer runs third-party code over arbitrary text: a pattern that never ends, a parser that overflows its stack, a model
+that asks for all memory. Nothing inside a process reliably stops these, so the process is what is given up: another one
+resumes the part where the first ended, and the document is set aside.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from phf import config
+from phf.annotate import messages
+from phf.annotate.messages import Finished, Message, Request, Working, Written
 from phf.annotate.parts import Part
-from phf.annotate.worker import Request
-from phf.corpora.formats import Row
+from phf.corpora import Row
 from phf.errors import InputError
+from phf.machine import resident_memory
 
 _DEATHS_IN_A_ROW = 3
-_LOOK_EVERY = 0.1  # seconds between two looks at the memory of the process
+_POLL_EVERY = 0.1  # seconds between two looks at memory and clock
+_GRACE = 1.0  # seconds that a message may be late, on a machine that is busy
+_START_LIMIT = 1800.0  # seconds to load a scorer, which may have a model to download
 _START = "import sys; sys.path[:] = sys.argv[2:]; from phf.annotate.worker import serve; serve(int(sys.argv[1]))"
-# Each process computes on one thread: rewards then cannot depend on how many processes share the cores.
+# Each process computes on one thread, so that rewards cannot depend on how many processes share the cores.
 _ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
@@ -32,12 +36,12 @@ _ENVIRONMENT = {
 
 
 class WorkerSupervisor:
-    """Keeps one scoring process.
+    """Runs one scoring process.
 
     Args:
-        options: how documents are cut and scored.
-        memory: GiB the process may hold.
-        environment: more variables of the process, such as the GPU that it may see.
+        options: how documents are segmented and scored.
+        memory: GiB that the process may hold.
+        environment: further variables of the process, such as the GPU that it may see.
     """
 
     def __init__(self, options: config.Annotate, memory: float, environment: Mapping[str, str] | None = None) -> None:
@@ -46,65 +50,66 @@ class WorkerSupervisor:
         self._environment = {**os.environ, **_ENVIRONMENT, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._deadline = 0.0
         self._patient = False
         self._closed = False
 
-    def part(self, path: Path, rows: Sequence[Row], scored: Callable[[int], None] = lambda count: None) -> Part:
+    def score_part(self, path: Path, rows: Sequence[Row], on_scored: Callable[[int], None] = lambda count: None) -> Part:
         """Have one part scored and written, whole or not at all.
 
         Args:
             path: of the Parquet file to write.
             rows: of the part.
-            scored: called with the number of documents whenever some are through.
+            on_scored: called with the number of documents whenever some are finished.
 
         Raises:
-            InputError: for what no other document would change (see `Annotator`), or if this keeper is closed.
+            InputError: for a fault that no other document would change (see `Annotator`), or if this supervisor is closed.
         """
-        request = Request(path, rows, patient=self._patient)
-        too_slow: list[list[int]] = []
+        request = Request(path, list(rows), patient=self._patient)
+        slow_groups: list[list[int]] = []
         deaths = 0
         while True:
             group: list[int] = []
             try:
                 connection = self._started()
-                connection.send(request)
+                messages.send(connection, request)
                 while True:
-                    match self._receive(connection):
-                        case "scoring", group:
-                            pass
-                        case "scored", outcomes:
-                            request.known.update(outcomes)
-                            scored(len(outcomes))
-                            group, deaths = [], 0
-                        case "unusable", message:
-                            raise InputError(message)
-                        case "written", part:
-                            done: Part = part
-                            break
+                    message = self._receive(connection)
+                    if isinstance(message, Working):
+                        group = message.rows
+                    elif isinstance(message, Finished):
+                        request.known.update(message.outcomes)
+                        on_scored(len(message.outcomes))
+                        group, deaths = [], 0
+                    elif isinstance(message, Written):
+                        # A batch took too long though no document of it did alone: the scorer is slow, no document is bad.
+                        self._patient |= any(_all_scored(request, slow) for slow in slow_groups)
+                        return message.part
+                    else:
+                        raise InputError(message.message)
             except (_DiedError, OSError) as death:
                 self._stop()
                 if self._closed:
                     raise InputError("annotation was stopped") from None
-                if len(group) == 1:
-                    request.known[group[0]] = str(death)
-                    scored(1)
-                elif group:
-                    request.alone.update(group)
-                    if isinstance(death, _TooSlowError):
-                        too_slow.append(group)
-                else:
-                    deaths += 1
-                    if deaths >= _DEATHS_IN_A_ROW:
-                        raise InputError(f"the scoring process does not stay up, whatever the document: {death}") from None
-                continue
-            # A batch took too long, though none of its documents did alone: the scorer is slow, no document is bad.
-            self._patient |= any(not any(isinstance(request.known[i], str) for i in each) for each in too_slow)
-            return done
+                deaths = 0 if group else deaths + 1
+                if deaths >= _DEATHS_IN_A_ROW:
+                    raise InputError(f"the scoring process does not stay up, whatever the document: {death}") from None
+                if isinstance(death, _TooSlowError) and len(group) > 1:
+                    slow_groups.append(group)
+                self._set_aside(request, group, str(death), on_scored)
 
     def close(self) -> None:
-        """End the process, at once."""
+        """End the process at once."""
         self._closed = True
         self._stop()
+
+    def _set_aside(self, request: Request, group: list[int], reason: str, on_scored: Callable[[int], None]) -> None:
+        """Fail the one document that brought the process down; of several, score each alone to find out which it is."""
+        if len(group) == 1:
+            request.known[group[0]] = reason
+            on_scored(1)
+        else:
+            request.alone.update(group)
 
     def _started(self) -> Connection:
         if self._connection is None:
@@ -114,21 +119,39 @@ class WorkerSupervisor:
             with theirs:
                 command = [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path]
                 self._process = subprocess.Popen(
-                    command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=self._environment
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env=self._environment,
+                    process_group=0,  # so that what a scorer starts ends with it
                 )
             self._connection = ours
-            ours.send(self._options)
+            messages.send(ours, config.plain(self._options))
+        self._deadline = time.monotonic() + _START_LIMIT
         return self._connection
 
-    def _receive(self, connection: Connection) -> Any:
+    def _receive(self, connection: Connection) -> Message:
+        """Wait for a message, as long as the one before it allows.
+
+        The process has a timer of its own, but a scorer may ignore the signal, or be stopped by another one.
+        """
         assert self._process is not None
         try:
-            while not connection.poll(_LOOK_EVERY):
-                if _resident(self._process.pid) > self._memory * 2**30:
+            while not connection.poll(_POLL_EVERY):
+                if resident_memory(self._process.pid) > self._memory * 2**30:
                     raise _DiedError(f"needed more than {self._memory:.3g} GiB of memory")
-            return connection.recv()
+                if time.monotonic() > self._deadline:
+                    raise _TooSlowError(f"took longer than {self._options.timeout:g} s")
+                if self._process.poll() is not None and not connection.poll():
+                    raise self._death()
+            message = messages.receive(connection)
+        except messages.ProtocolError as error:
+            raise _DiedError(f"the scoring process broke the protocol: {error}") from None
         except (EOFError, OSError):
             raise self._death() from None
+        if isinstance(message, Working):
+            self._deadline = time.monotonic() + message.seconds + _GRACE
+        return message
 
     def _death(self) -> "_DiedError":
         assert self._process is not None
@@ -138,6 +161,8 @@ class WorkerSupervisor:
             return _DiedError("the scoring process closed its connection")
         if status == -signal.SIGALRM:
             return _TooSlowError(f"took longer than {self._options.timeout:g} s")
+        if status == -signal.SIGKILL:
+            return _DiedError("the scoring process was killed (SIGKILL), as the system does when memory runs out")
         if status < 0:
             return _DiedError(f"the scoring process was ended by {signal.Signals(-status).name}")
         return _DiedError(f"the scoring process ended with status {status}")
@@ -146,23 +171,22 @@ class WorkerSupervisor:
         process, connection = self._process, self._connection
         self._process = self._connection = None
         if process is not None:
-            process.kill()
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):  # it has ended, or has left its group
+                process.kill()
             process.wait()
         if connection is not None:
             connection.close()
 
 
 class _DiedError(Exception):
-    """The scoring process is gone; the message is the reason."""
+    """The scoring process is gone or unusable; the message is the reason."""
 
 
 class _TooSlowError(_DiedError):
     """It ran into its time limit."""
 
 
-def _resident(pid: int) -> int:
-    """Bytes of memory a process holds; 0 where the system does not say."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
+def _all_scored(request: Request, group: list[int]) -> bool:
+    return not any(isinstance(request.known[row], str) for row in group)

@@ -6,6 +6,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from phf.config.values import Component, Count, component_of, read_moment
 
+_COLUMNS = ("id", "segments", "rewards", "texts", "scores")  # of annotated corpora, phf's own and published ones
+
 
 class Strict(BaseModel):
     """A part of a recipe: unknown keys and wrong types are errors."""
@@ -55,8 +57,20 @@ class Annotate(Strict):
     """Seconds the scorer may spend on a document before it is quarantined."""
     max_failures: float = Field(default=0.01, ge=0, le=1)
     """Share of documents that may fail before the stage stops with an error."""
+    max_unscored: float = Field(default=0.01, ge=0, le=1)
+    """Share of segments that may be left without a reward before the stage stops with an error."""
     memory: float | None = Field(default=None, gt=0)
     """GiB one worker may use before its document is quarantined; by default an equal share of 80% of the machine's."""
+
+    @model_validator(mode="after")
+    def _columns_are_free(self) -> Self:
+        for name in self.also:
+            if name in _COLUMNS or not name.isprintable() or not name:
+                raise ValueError(
+                    f"also: found the name {name!r}; it names a column, so expected printable characters and none of "
+                    f"{', '.join(_COLUMNS)}, which have a meaning of their own"
+                )
+        return self
 
 
 class Tokenize(Strict):

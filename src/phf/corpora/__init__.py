@@ -92,14 +92,16 @@ def _made(source: Any, reached: Callable[[float], None]) -> Iterator[Row]:
 
 
 def _writable(row: Row) -> Row:
-    """Set aside a text that no UTF-8 file can hold."""
+    """Return a row that UTF-8 can hold: a text or id with a lone surrogate makes it unusable."""
     try:
         if row.text is not None:
             row.text.encode()
         row.id.encode()
+        row.fault.encode()
     except UnicodeEncodeError as error:
-        found = f"{error.reason} (U+{ord(error.object[error.start]):04X} at character {error.start}), which UTF-8 cannot hold"
-        return Row(row.id.encode("utf-8", "replace").decode(), None, f"the text or id has a lone surrogate: {found}")
+        code = f"U+{ord(error.object[error.start]):04X} at character {error.start}"
+        fault = row.fault or f"the text or id has a lone surrogate: {error.reason} ({code}), which UTF-8 cannot hold"
+        return Row(row.id.encode("utf-8", "replace").decode(), None, fault.encode("utf-8", "replace").decode())
     return row
 
 

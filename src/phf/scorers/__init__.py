@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from phf import plugins
+from phf.errors import InputError
 
 
 @runtime_checkable
@@ -61,6 +62,13 @@ class DeviceScorer(Scorer, Protocol):
     @property
     def device(self) -> str:
         """The device."""
+
+
+class ScorerUnusable(InputError):
+    """A scorer cannot score anything, or nothing more, whatever the text: its server is gone, its budget is spent.
+
+    Any other exception, `InputError` among them, costs only the document that it was raised for.
+    """
 
 
 @dataclass(frozen=True, slots=True)
