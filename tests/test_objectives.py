@@ -1,6 +1,7 @@
 """Objectives: equivalences, golden losses of the released research code, unscored tokens, edges."""
 
 import dataclasses
+import itertools
 import json
 import math
 import pickle
@@ -170,14 +171,14 @@ def test_controls_drop_their_share_and_repeat_under_a_seed():
 def test_quantiles_resolve_once_to_rewards():
     rewards = np.array([-4, -3, -2, -1, 0, np.nan], np.float32)
     starts = np.array([0, 2])
-    assert Conditional(threshold="p50").resolve(rewards, starts).threshold == -2
-    assert Unlikelihood(threshold="p25").resolve(rewards, starts).threshold == -3
-    assert Filtering(threshold="p100").resolve(rewards, starts).threshold == -1  # means are -3.5 and -1
-    assert Filtering(threshold=0.5).resolve(rewards, starts) == Filtering(threshold=0.5)
+    assert Conditional(threshold="p50").resolve([(rewards, starts)]).threshold == -2
+    assert Unlikelihood(threshold="p25").resolve([(rewards, starts)]).threshold == -3
+    assert Filtering(threshold="p100").resolve([(rewards, starts)]).threshold == -1  # means are -3.5 and -1
+    assert Filtering(threshold=0.5).resolve([(rewards, starts)]) == Filtering(threshold=0.5)
     with pytest.raises(InputError, match="resolve"):
         Conditional(threshold="p50").controls(rewards, np.random.default_rng(0))
     with pytest.raises(InputError, match="nothing in the corpus has a reward"):
-        Conditional(threshold="p50").resolve(np.array([np.nan]), np.array([0]))
+        Conditional(threshold="p50").resolve([(np.array([np.nan]), np.array([0]))])
 
 
 # edges
@@ -234,3 +235,25 @@ def test_are_frozen_and_travel_to_workers(objective):
     for field in dataclasses.fields(objective):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(objective, field.name, 1)
+
+
+@pytest.mark.parametrize("objective", [Conditional("p40"), Filtering("p70"), Unlikelihood("p10")])
+def test_a_corpus_in_chunks_is_the_same_corpus(objective):
+    rng = np.random.default_rng(0)
+    scored = -rng.random(300).astype(np.float32)
+    partly = np.where(rng.random(300) < 0.1, np.nan, scored).astype(np.float32)
+    starts = np.unique(np.append(0, rng.integers(1, 300, 40)))
+    ends = np.append(starts, 300)
+
+    def chunks(rewards):
+        return [(rewards[ends[a] : ends[b]], starts[a:b] - ends[a]) for a, b in itertools.pairwise([0, 7, 20, len(starts)])]
+
+    resolved = objective.resolve([(partly, starts)])
+    assert objective.resolve(chunks(partly)) == resolved
+    assert resolved.check(chunks(partly)) == resolved.check([(partly, starts)])
+    refused = dataclasses.replace(resolved, threshold=1.0)
+    with pytest.raises(InputError) as whole:
+        refused.check([(scored, starts)])
+    with pytest.raises(InputError) as in_chunks:
+        refused.check(chunks(scored))
+    assert str(in_chunks.value) == str(whole.value)

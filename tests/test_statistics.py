@@ -117,3 +117,23 @@ def test_a_difference_of_a_ratio_to_itself_is_nothing_and_of_nothing_unknown():
     same = statistics.ratio_difference(parts, parts)
     assert (same.value, same.stderr, same.n) == (0, 0, 2)
     assert math.isnan(statistics.ratio_difference(parts, (np.zeros(3), np.zeros(3))).value)
+
+
+numbers = st.floats(width=32, allow_nan=True, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1.0])
+
+
+@given(
+    chunks=st.lists(st.lists(numbers, min_size=1, max_size=20), min_size=1, max_size=6),
+    shares=st.lists(st.sampled_from([0.0, 0.01, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=3),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_streaming_quantiles_are_numpys(chunks, shares, dtype):
+    arrays = [np.array(chunk, dtype) for chunk in chunks]
+    flat = np.concatenate(arrays)
+    known = flat[~np.isnan(flat)]
+    found = statistics.streaming_quantiles(arrays, shares)
+    if not len(known):
+        assert np.isnan(found).all()
+        return
+    assert found == [pytest.approx(float(np.quantile(known, share)), rel=1e-6) for share in shares]
+    assert {0.0: known.min(), 1.0: known.max()}.get(shares[0], found[0]) == found[0], "order statistics are exact"

@@ -10,22 +10,30 @@ An unscored token (reward NaN) trains as plain maximum likelihood under every ob
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from phf.errors import InputError
+from phf.thresholds import (
+    DocumentMeans,
+    RewardChunks,
+    SegmentRewards,
+    Threshold,
+    check_threshold,
+    count_below,
+    describe_threshold,
+    document_means,
+    resolve_threshold,
+    resolved,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_WEIGHT = 1000.0
 """Largest weight that RWR and AWR give a token."""
-
-Threshold = float | str
-"""A reward, or a quantile of the corpus: "p50" is its median."""
 
 
 class Objective:
@@ -39,13 +47,8 @@ class Objective:
         """Tokens put in front of segments; generation starts with the first. () unless conditional."""
         return ()
 
-    def resolve(self, rewards: np.ndarray, starts: np.ndarray) -> Objective:
-        """Turn a quantile threshold into the reward that it is in a corpus.
-
-        Args:
-            rewards: (N,) of every segment of the corpus, NaN where unscored.
-            starts: (D,) where each document's segments begin in it.
-        """
+    def resolve(self, corpus: RewardChunks) -> Objective:
+        """Return this objective with a quantile threshold replaced by the reward that it is in a corpus."""
         return self
 
     def keep(self, rewards: np.ndarray) -> bool:
@@ -99,11 +102,8 @@ class Objective:
         """Tell which tokens are of segments that reach the threshold, for logging their share; None if there is no threshold."""
         return None
 
-    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
-        """Ask whether the objective can learn anything from a corpus.
-
-        Args:
-            rewards, starts: as in `resolve`.
+    def check(self, corpus: RewardChunks) -> str | None:
+        """Check whether the objective can learn anything from a corpus.
 
         Returns:
             A remark on a corpus that makes the objective the same as another; None if there is nothing to say.
@@ -130,11 +130,11 @@ class Filtering(Objective):
     threshold: Threshold
 
     def __post_init__(self) -> None:
-        _check_threshold(self.threshold)
+        check_threshold(self.threshold)
 
-    def resolve(self, rewards: np.ndarray, starts: np.ndarray) -> Filtering:
-        """Turn a quantile of document means into a reward."""
-        return _resolve(self, _document_means(rewards, starts))
+    def resolve(self, corpus: RewardChunks) -> Filtering:
+        """Return this objective with a quantile of document means replaced by a reward."""
+        return dataclasses.replace(self, threshold=resolve_threshold(self.threshold, DocumentMeans(corpus)))
 
     def keep(self, rewards: np.ndarray) -> bool:
         """Keep a document whose mean reward, over its scored segments, reaches the threshold; keep one with none scored."""
@@ -142,19 +142,22 @@ class Filtering(Objective):
 
     def keep_each(self, rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Decide for many documents at once, see `keep`."""
-        return ~(_document_means(rewards, starts) < _resolved(self.threshold))
+        return ~(document_means(rewards, starts) < resolved(self.threshold))
 
     def is_aligned(self, reward: Tensor) -> Tensor:
         """Tell which tokens are of segments that reach the threshold."""
-        return reward >= _resolved(self.threshold)
+        return reward >= resolved(self.threshold)
 
-    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+    def check(self, corpus: RewardChunks) -> str | None:
         """Refuse a threshold that keeps no document; remark on one that keeps them all."""
-        kept = self.keep_each(rewards, starts)
-        if not kept.any():
-            means = _document_means(rewards, starts)
-            raise InputError(f"filtering keeps none of {len(starts)} documents: {_range('mean rewards', means, self.threshold)}")
-        return f"filtering keeps all {len(starts)} documents: this is maximum likelihood" if kept.all() else None
+        kept = total = 0
+        for rewards, starts in corpus:
+            kept += int(np.count_nonzero(self.keep_each(rewards, starts)))
+            total += len(starts)
+        if not kept:
+            described = describe_threshold("mean rewards", DocumentMeans(corpus), self.threshold)
+            raise InputError(f"filtering keeps none of {total} documents: {described}")
+        return f"filtering keeps all {total} documents: this is maximum likelihood" if kept == total else None
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class Conditional(Objective):
     misaligned: str = "<|misaligned|>"
 
     def __post_init__(self) -> None:
-        _check_threshold(self.threshold)
+        check_threshold(self.threshold)
         if not 0 <= self.drop <= 1:
             raise InputError(f"drop is {self.drop}; expected a share from 0 to 1")
         if self.aligned == self.misaligned:
@@ -184,35 +187,29 @@ class Conditional(Objective):
         """The aligned token first: generation starts with it."""
         return (self.aligned, self.misaligned)
 
-    def resolve(self, rewards: np.ndarray, starts: np.ndarray) -> Conditional:
-        """Turn a quantile of segment rewards into a reward."""
-        return _resolve(self, rewards)
+    def resolve(self, corpus: RewardChunks) -> Conditional:
+        """Return this objective with a quantile of segment rewards replaced by a reward."""
+        return dataclasses.replace(self, threshold=resolve_threshold(self.threshold, SegmentRewards(corpus)))
 
     def controls(self, rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Mark each scored segment 0 (aligned) or 1 (misaligned), and the dropped and the unscored ones -1."""
-        controls = (rewards < _resolved(self.threshold)).astype(np.int8)
+        controls = (rewards < resolved(self.threshold)).astype(np.int8)
         controls[(rng.random(len(rewards)) < self.drop) | np.isnan(rewards)] = -1
         return controls
 
     def is_aligned(self, reward: Tensor) -> Tensor:
         """Tell which tokens are of segments that reach the threshold."""
-        return reward >= _resolved(self.threshold)
+        return reward >= resolved(self.threshold)
 
-    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+    def check(self, corpus: RewardChunks) -> str | None:
         """Refuse a corpus whose segments are all on one side: the model would never see the other token."""
-        scored = rewards[~np.isnan(rewards)]
-        bad = scored < _resolved(self.threshold)
-        if self.drop < 1 and (bad.all() or not bad.any()):
-            side = (
-                "no segment is aligned"
-                if bad.all() and len(bad)
-                else "every segment is aligned"
-                if len(bad)
-                else "none is scored"
-            )
+        total, scored, bad = count_below(corpus, resolved(self.threshold))
+        if self.drop < 1 and bad in (0, scored):
+            sides = {0: "none is scored", bad: "no segment is aligned"}
             raise InputError(
-                f"conditional training needs segments on both sides of its threshold, but {side} of {len(rewards)}: "
-                f"{_range('rewards', scored, self.threshold)}"
+                f"conditional training needs segments on both sides of its threshold, but "
+                f"{sides.get(scored, 'every segment is aligned')} of {total}: "
+                f"{describe_threshold('rewards', SegmentRewards(corpus), self.threshold)}"
             )
         return None
 
@@ -232,18 +229,18 @@ class Unlikelihood(Objective):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_threshold(self.threshold)
+        check_threshold(self.threshold)
         _check_not_negative("alpha", self.alpha)
 
-    def resolve(self, rewards: np.ndarray, starts: np.ndarray) -> Unlikelihood:
-        """Turn a quantile of segment rewards into a reward."""
-        return _resolve(self, rewards)
+    def resolve(self, corpus: RewardChunks) -> Unlikelihood:
+        """Return this objective with a quantile of segment rewards replaced by a reward."""
+        return dataclasses.replace(self, threshold=resolve_threshold(self.threshold, SegmentRewards(corpus)))
 
     def token_loss(self, logprob: Tensor, reward: Tensor, value: Tensor | None = None) -> Tensor:
         """See the class; elementwise."""
         import torch
 
-        bad = reward < _resolved(self.threshold)  # False for NaN
+        bad = reward < resolved(self.threshold)  # False for NaN
         # Where p rounds to 1, log(1 - p) would be -inf: keep 1 - p at least a rounding error.
         limit = torch.finfo(logprob.dtype).eps
         unlikely = -self.alpha * torch.log(-torch.expm1(logprob.clamp(max=-limit)))
@@ -251,14 +248,16 @@ class Unlikelihood(Objective):
 
     def is_aligned(self, reward: Tensor) -> Tensor:
         """Tell which tokens are of segments that reach the threshold."""
-        return reward >= _resolved(self.threshold)
+        return reward >= resolved(self.threshold)
 
-    def check(self, rewards: np.ndarray, starts: np.ndarray) -> str | None:
+    def check(self, corpus: RewardChunks) -> str | None:
         """Refuse a corpus without a good segment; remark on one without a bad one."""
-        bad = rewards < _resolved(self.threshold)
-        if len(rewards) and bad.all():
-            raise InputError(f"unlikelihood finds no good segment: {_range('rewards', rewards, self.threshold)}")
-        return None if bad.any() else f"unlikelihood finds no bad one of {len(rewards)} segments: this is maximum likelihood"
+        total, _, bad = count_below(corpus, resolved(self.threshold))
+        if total and bad == total:
+            raise InputError(
+                f"unlikelihood finds no good segment: {describe_threshold('rewards', SegmentRewards(corpus), self.threshold)}"
+            )
+        return None if bad else f"unlikelihood finds no bad one of {total} segments: this is maximum likelihood"
 
 
 @dataclass(frozen=True)
@@ -322,59 +321,6 @@ class AWR(Objective):
         assert value is not None
         advantage = (reward - value.detach()).nan_to_num(nan=0.0)
         return (advantage / self.beta).exp().clamp(max=MAX_WEIGHT)
-
-
-_Thresholded = TypeVar("_Thresholded", Filtering, Conditional, Unlikelihood)
-
-
-def _document_means(rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Average the scored segments of each document, in float64; NaN where none is."""
-    scored = ~np.isnan(rewards)
-    lengths = np.diff(np.append(starts, len(rewards)))
-    filled = starts[lengths > 0]  # reduceat knows no empty ranges
-    sums, counts = np.zeros(len(starts)), np.zeros(len(starts))
-    if len(filled):
-        sums[lengths > 0] = np.add.reduceat(np.where(scored, rewards, 0.0), filled, dtype=np.float64)
-        counts[lengths > 0] = np.add.reduceat(scored, filled, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return sums / counts
-
-
-def _resolve(objective: _Thresholded, rewards: np.ndarray) -> _Thresholded:
-    threshold = objective.threshold
-    if not isinstance(threshold, str):
-        return objective
-    scored = rewards[~np.isnan(rewards)]
-    if not len(scored):
-        raise InputError(f"threshold {threshold!r} is a quantile, but nothing in the corpus has a reward; give a number")
-    return dataclasses.replace(objective, threshold=float(np.quantile(scored, float(threshold[1:]) / 100)))
-
-
-def _resolved(threshold: Threshold) -> float:
-    if isinstance(threshold, str):
-        raise InputError(f"threshold {threshold!r} is a quantile of a corpus: call resolve(rewards, starts) first")
-    return threshold
-
-
-def _range(what: str, values: np.ndarray, threshold: Threshold) -> str:
-    """Say where a threshold lies, for an error."""
-    scored = values[~np.isnan(values)]
-    if not len(scored):
-        return f"there are no {what}. Annotate the corpus with a scorer that can score it"
-    low, middle, high = np.quantile(scored, [0, 0.5, 1])
-    return (
-        f"{what} run from {low:.6g} to {high:.6g} (median {middle:.6g}) and the threshold is {threshold}. "
-        "Choose one in between, or a quantile such as 'p50'; `phf inspect` shows the distribution"
-    )
-
-
-def _check_threshold(threshold: Threshold) -> None:
-    if isinstance(threshold, str):
-        match = re.fullmatch(r"p([0-9]+(?:\.[0-9]+)?)", threshold)
-        if not match or float(match[1]) > 100:
-            raise InputError(f"threshold is {threshold!r}; expected a reward (a number) or a quantile from 'p0' to 'p100'")
-    elif np.isnan(threshold):
-        raise InputError("threshold is NaN; expected a reward (a number) or a quantile such as 'p50'")
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -61,7 +61,7 @@ def test_shares_are_what_the_objectives_do(tmp_path_factory, rewards, percent):
             inspect(folder, threshold=f"p{percent}")
         return
     found = inspect(folder, threshold=f"p{percent}")
-    conditional = Conditional(f"p{percent}", drop=0.0).resolve(flat, starts)
+    conditional = Conditional(f"p{percent}", drop=0.0).resolve([(flat, starts)])
     assert found.segments.threshold == conditional.threshold
     controls = conditional.controls(flat, np.random.default_rng(0))
     assert found.segments.aligned == (controls == 0).sum() / (controls >= 0).sum()

@@ -122,9 +122,8 @@ def inspect(folder: Path, column: str = "rewards", threshold: float | str = "p50
     """
     threshold = _threshold(threshold)
     rewards, lengths, means, unscored_documents = _read(folder, column)
-    starts = np.zeros(1, np.int64)
-    cut = Conditional(threshold).resolve(rewards, starts).threshold
-    cut_means = Filtering(threshold).resolve(means, np.arange(len(means))).threshold
+    cut = Conditional(threshold).resolve([(rewards, np.zeros(1, np.int64))]).threshold
+    cut_means = Filtering(threshold).resolve([(means, np.arange(len(means)))]).threshold
     assert isinstance(cut, float)
     assert isinstance(cut_means, float)
     scored = ~np.isnan(rewards)

@@ -63,14 +63,14 @@ def train(
     identity = _identity(store)
     ancestor = find_init_checkpoint(options, identity) if options.init else None
     budget = TrainSchedule(options, ancestor.tokens if ancestor else 0)
-    starts = store.first[:-1]
-    resolved = config.build("objectives", objective).resolve(store.rewards, starts)
+    rewards = [(store.rewards, store.first[:-1])]
+    resolved = config.build("objectives", objective).resolve(rewards)
     if options.cooldown and not resolved.control_tokens:
         raise InputError(
             f"train.cooldown is {options.cooldown}, but {objective.name} has no control tokens to leave out; set it to 0"
         )
     component = {"name": objective.name, **vars(resolved)}
-    remark = resolved.check(store.rewards, starts)
+    remark = resolved.check(rewards)
     accelerator = distributed.setup(options, resolved.needs_value, out)
     made_from = _made_from(
         out, options, {"name": name, "objective": component, "train": config.plain(options), "tokens": identity}
