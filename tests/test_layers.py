@@ -17,9 +17,8 @@ FLOORS = {
     3: ["learner", "lm"],
     2: ["objectives", "head", "scorers", "tokens", "shards", "per_example"],
     1: [
-        "documents", "records", "config", "plugins", "errors", "artifacts", "progress", "statistics", "thresholds", "corpora",
-        "segmenters",
-        "sandbox", "machine", "__init__",
+        "documents", "layout", "records", "config", "plugins", "errors", "artifacts", "progress", "statistics", "thresholds",
+        "corpora", "segmenters", "sandbox", "machine", "__init__",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""

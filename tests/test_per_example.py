@@ -5,10 +5,11 @@ import pytest
 
 from phf import per_example, statistics
 from phf.errors import InputError
+from phf.layout import RunFolder
 
 
 def kept(folder, name, ids, numerators, denominators):
-    file = per_example.path(folder, name, 3)
+    file = RunFolder(folder).per_example_of(name, 3)
     per_example.write(file, ids, {"bits_per_byte": (np.array(numerators), np.array(denominators))})
     return file
 
@@ -34,7 +35,7 @@ def test_other_units_other_metrics_and_missing_files_give_no_difference(tmp_path
 
 
 def test_a_broken_file_is_named(tmp_path):
-    file = per_example.path(tmp_path, "one", 3)
+    file = RunFolder(tmp_path).per_example_of("one", 3)
     file.parent.mkdir()
     file.write_bytes(b"PAR1 no more")
     with pytest.raises(InputError, match=r"one-step-3\.parquet"):

@@ -19,16 +19,11 @@ Parts = tuple[np.ndarray, np.ndarray]
 """Numerators and denominators of a metric, one a unit, (N,) each."""
 
 
-def path(run: Path, evaluation: str, step: int) -> Path:
-    """Name the file of one measure of one checkpoint."""
-    return run / "units" / f"{evaluation}-step-{step}.parquet"
-
-
 def write(file: Path, ids: Sequence[str], metrics: Mapping[str, Parts]) -> None:
     """Write columns `id`, and `METRIC` and `METRIC.weight` of each metric: sum of the one / sum of the other is its value.
 
     Args:
-        file: see `path`.
+        file: see `RunFolder.per_example_of`.
         ids: (N,) names of the units, different from each other.
         metrics: by name.
     """

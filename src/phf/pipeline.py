@@ -9,44 +9,18 @@ import queue
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phf import artifacts, config
 from phf.errors import InputError, Stopped
+from phf.layout import WorkFolder
 from phf.machine import usable_cores
 from phf.plugins import suggestion
 from phf.progress import Listener, Progress, silent
 from phf.train.schedule import TrainSchedule, find_step
 
 log = logging.getLogger("phf")
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the stages of a recipe write."""
-
-    out: Path
-
-    @property
-    def annotated(self) -> Path:
-        """The scored corpus."""
-        return self.out / "annotated"
-
-    @property
-    def tokens(self) -> Path:
-        """The token store."""
-        return self.out / "tokens"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.out / "report"
-
-    def run(self, name: str) -> Path:
-        """One model with its metrics, samples and records."""
-        return self.out / "runs" / name
 
 
 def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Listener = silent) -> Path:
@@ -70,28 +44,28 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Li
 
     names = _with_ancestors(recipe, _names(recipe, only))
     _check_lengths(recipe, names)
-    layout = Layout(out)
+    work = WorkFolder(out)
     out.mkdir(parents=True, exist_ok=True)
-    with artifacts.whole_file(out / "recipe.yaml") as temporary:
+    with artifacts.whole_file(work.recipe) as temporary:
         temporary.write_text(config.dump(recipe), encoding="utf-8")
-    annotate(recipe.corpus, recipe.annotate, layout.annotated, progress)
-    tokenize(layout.annotated, layout.tokens, recipe.tokenize, progress)
-    _side_by_side(recipe, layout, names, progress)
-    every = [layout.run(name) for name in recipe.runs if layout.run(name).exists()]
-    return report(every, layout.report, recipe.report, progress)
+    annotate(recipe.corpus, recipe.annotate, work.annotated, progress)
+    tokenize(work.annotated, work.tokens, recipe.tokenize, progress)
+    _side_by_side(recipe, work, names, progress)
+    every = [work.run(name) for name in recipe.runs if work.run(name).exists()]
+    return report(every, work.report, recipe.report, progress)
 
 
-def train_and_evaluate(recipe: config.Recipe, layout: Layout, name: str, progress: Listener) -> None:
+def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, progress: Listener) -> None:
     """Train one run of a recipe and measure it."""
     from phf.evaluate import evaluate
     from phf.train import train
 
-    folder, options = layout.run(name), recipe.train_of(name)
+    folder, options = work.run(name), recipe.train_of(name)
     if options.init and options.init.run in recipe.runs:
-        init = options.init.model_copy(update={"run": str(layout.run(options.init.run))})
+        init = options.init.model_copy(update={"run": str(work.run(options.init.run))})
         options = options.model_copy(update={"init": init})
-    train(layout.tokens, folder, name, recipe.runs[name].objective, options, progress)
-    evaluate(str(folder), layout.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, progress=progress)
+    train(work.tokens, folder, name, recipe.runs[name].objective, options, progress)
+    evaluate(str(folder), work.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, progress=progress)
 
 
 def _names(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
@@ -156,7 +130,7 @@ def _check_lengths(recipe: config.Recipe, names: Sequence[str]) -> None:
                 )
 
 
-def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progress: Listener) -> None:
+def _side_by_side(recipe: config.Recipe, work: WorkFolder, names: list[str], progress: Listener) -> None:
     """Train and evaluate runs, as many at a time as the machine serves well: one on a GPU, one a core without."""
     import torch
 
@@ -164,7 +138,7 @@ def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progr
     jobs = min(recipe.jobs or (1 if torch.cuda.is_available() else cores), len(names))
     if jobs == 1:
         for name in names:
-            train_and_evaluate(recipe, layout, name, progress)
+            train_and_evaluate(recipe, work, name, progress)
         return
     threads = max(1, cores // jobs)
     spawn = multiprocessing.get_context("spawn")
@@ -175,7 +149,7 @@ def _side_by_side(recipe: config.Recipe, layout: Layout, names: list[str], progr
         _passing_signals_on(pool),
     ):
         for generation in _generations(recipe, names):
-            futures = [pool.submit(_work, recipe, layout, name) for name in generation]
+            futures = [pool.submit(_work, recipe, work, name) for name in generation]
             _listen(futures, messages, progress)
             # The first failure is raised when all have come to an end: no run is cut down because another's data is bad.
             for future in futures:
@@ -203,8 +177,8 @@ def _stop_measuring(number: int, _: Any) -> None:
     raise Stopped(number, "stopped while measuring; measures that were finished are kept")
 
 
-def _work(recipe: config.Recipe, layout: Layout, name: str) -> None:
-    train_and_evaluate(recipe, layout, name, _messages.put)
+def _work(recipe: config.Recipe, work: WorkFolder, name: str) -> None:
+    train_and_evaluate(recipe, work, name, _messages.put)
 
 
 def _listen(futures: list[Future[None]], messages: Any, progress: Listener) -> None:

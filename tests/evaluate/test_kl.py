@@ -13,6 +13,7 @@ from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate.kl import ForwardKL
 from phf.evaluate.protocol import EvalContext, with_control_placement
+from phf.layout import RunFolder
 from phf.lm.protocol import Completion, Likelihood
 from phf.records import read_records
 from phf.segmenters import Sentences
@@ -129,7 +130,7 @@ def test_a_reference_with_another_tokenizer_is_compared_text_by_text(tmp_path):
     setting = settings(tmp_path)
     found = take(ForwardKL(f"hf:{other}", n=20, max_tokens=10), loaded, setting)
     assert found["kl"].value > 0
-    ids, (nats, weights) = per_example.read(per_example.path(setting.out, "kl", 7), "kl_per_byte")
+    ids, (nats, weights) = per_example.read(RunFolder(setting.out).per_example_of("kl", 7), "kl_per_byte")
     assert len(set(ids)) == 20
     assert nats.sum() / weights.sum() == pytest.approx(found["kl_per_byte"].value)
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from phf import config, per_example
 from phf.errors import InputError
+from phf.layout import RunFolder
 from phf.records import Record, Stamp
 from phf.report import figures, metrics, palette, plots, report
 from phf.report import samples as packing
@@ -546,7 +547,7 @@ def test_documents_that_both_runs_were_measured_on_are_pairs(tmp_path):
     for folder, bits in zip(made, (2.0, 1.9), strict=True):
         parts = (bits * sizes + hard, sizes)
         per_example.write(
-            per_example.path(folder, "heldout", 200), [f"d{place}" for place in range(50)], {"bits_per_byte": parts}
+            RunFolder(folder).per_example_of("heldout", 200), [f"d{place}" for place in range(50)], {"bits_per_byte": parts}
         )
         value = float(parts[0].sum() / parts[1].sum())
         line = record("x", 200, "heldout", "bits_per_byte", value, 0.05, 50).to_json()

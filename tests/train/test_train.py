@@ -182,6 +182,23 @@ def test_stopped_and_continued_is_straight_bit_for_bit(tokens, tmp_path, name, m
     assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
 
 
+def test_folders_of_a_user_beside_ours_are_left_alone(tokens, tmp_path, monkeypatch):
+    """`state-old` and `checkpoints/step-best` are no state and no checkpoint, and a run resumes, ends and is initialised from."""
+    go(tokens, tmp_path / "straight")
+    out = tmp_path / "stopped"
+    for name in ("state-old", "checkpoints/step-best"):
+        (out / name).mkdir(parents=True)
+        (out / name / "phf.json").write_text("{}")
+    with monkeypatch.context() as patch:
+        stop_after(9, patch)
+        with pytest.raises(Stopped):
+            go(tokens, out)
+    assert go(tokens, out).resumed_at == 9
+    assert losses(out) == losses(tmp_path / "straight")
+    assert (out / "state-old").is_dir()
+    assert go(tokens, tmp_path / "next", init=config.Init(run=str(out)), tokens=1152).step == 2
+
+
 def test_an_epoch_ends_in_the_middle_of_a_batch_and_training_goes_on(tokens, tmp_path):
     go(tokens, tmp_path / "long", tokens=16_384, save_every=4096, log_every=64)
     positions = json.loads(next((tmp_path / "long").glob("state-*/position.json")).read_text())

@@ -39,8 +39,9 @@ def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str
 def share_held_out(run: Path, otherwise: float) -> float:
     """Give the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
     from phf.config.yaml import read_yaml
+    from phf.layout import RunFolder
 
-    about = run / "config.yaml"
+    about = RunFolder(run).config
     return float(read_yaml(about)["tokens"]["tokenize"]["held_out"]) if about.exists() else otherwise
 
 

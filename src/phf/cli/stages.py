@@ -9,6 +9,7 @@ import typer
 
 from phf.cli.options import Overrides, Quiet, RecipeFile, done, resolved, say, scorer_named, share_held_out, split
 from phf.errors import InputError
+from phf.layout import RunFolder, WorkFolder
 
 if TYPE_CHECKING:
     from phf.config import Recipe
@@ -53,7 +54,7 @@ def annotate(
     done(
         f"{out}: {summary.documents:,} documents, {summary.segments:,} segments, {summary.unscored:,} unscored{failed}",
         summary.was_finished,
-        f"phf inspect {out}, then phf tokenize {out} --out {out.parent / 'tokens'}",
+        f"phf inspect {out}, then phf tokenize {out} --out {WorkFolder.of_annotated(out).tokens}",
     )
 
 
@@ -80,7 +81,7 @@ def tokenize(
         f"{out}: {summary.tokens:,} tokens of {summary.documents:,} documents; "
         f"{summary.held_out:,} held out, {summary.empty:,} empty",
         summary.already_done,
-        f"phf train {out} --objective mle --out {out.parent / 'runs' / 'mle'}",
+        f"phf train {out} --objective mle --out {WorkFolder(out.parent).run('mle')}",
     )
 
 
@@ -110,7 +111,7 @@ def train(
     made = resolved(recipe, [*first, *(changes or [])])
     if name not in made.runs:
         raise InputError(f"--only {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
-    folder = out or Path("runs") / name
+    folder = out or WorkFolder(Path()).run(name)
     with terminal.progress(quiet) as progress:
         summary = run_train(tokens, folder, name, made.runs[name].objective, made.train_of(name), progress)
     if os.environ.get("RANK", "0") != "0":  # torchrun: one process speaks
@@ -151,7 +152,7 @@ def evaluate(
         [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
     ]
     terminal.table(f"{folder}", ["measure", "metric", "value", "stderr", "n"], rows)
-    done(f"{folder / 'records.jsonl'}: {len(records)} records", False, f"phf report {folder.parent}/*")
+    done(f"{RunFolder(folder).records}: {len(records)} records", False, f"phf report {folder.parent}/*")
 
 
 def redteam(
@@ -189,7 +190,11 @@ def redteam(
         rows = [[str(turn), *(_interval(found, name, f"{of}_round_{turn}") for of in ("pool", "best"))] for turn in rounds]
         terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "the worst"], rows)
         say(f"The worst ones, tried again: {_interval(found, name, 'misalignment_best')}")
-    done(f"{folder / 'records.jsonl'} and {folder / 'redteam'}: {len(records)} records", False, f"phf report {folder.parent}/*")
+    done(
+        f"{RunFolder(folder).records} and {RunFolder(folder).redteam}: {len(records)} records",
+        False,
+        f"phf report {folder.parent}/*",
+    )
 
 
 def _measure(
@@ -203,7 +208,7 @@ def _measure(
     folder = out or run_folder(model)
     if folder is None:
         raise InputError(f"{model}: not a folder here, so say with --out where its records go")
-    corpus = annotated or folder.parent.parent / "annotated"
+    corpus = annotated or WorkFolder.of_run(folder).annotated
     held_out = share_held_out(folder, made.tokenize.held_out)
     with terminal.progress(quiet) as progress:
         return folder, run_evaluate(model, corpus, made.evaluate, folder, held_out, measures, progress)

@@ -12,6 +12,7 @@ from phf.documents import AnnotatedCorpus, Document, is_held_out
 from phf.errors import InputError
 from phf.evaluate.journal import Journal
 from phf.evaluate.protocol import MISALIGNED, EvalContext, hashed_subset
+from phf.layout import WorkFolder
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
 from phf.records import Record
@@ -73,7 +74,7 @@ def _evaluate(
     segmenter = config.build("segmenters", corpus.require("segmenter"))
     read_held_out = functools.cache(lambda: _held_out(corpus, held_out))
     weights = lm.fingerprint(model)
-    shared = annotated.parent / "shared"
+    shared = WorkFolder.of_annotated(annotated).shared
     load = functools.cache(lambda control: lm.load(model, control))
 
     journal = Journal(out, run, step)

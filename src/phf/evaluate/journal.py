@@ -7,23 +7,22 @@ from typing import Any
 
 from phf import artifacts
 from phf.errors import InputError
+from phf.layout import RunFolder
 from phf.records import Record, read_records, write_records
 
 log = logging.getLogger("phf")
 
 
 class Journal:
-    """`records.jsonl` of a run, and `measures.json`: what the records of each measure were made from."""
+    """`records.jsonl` of a run, and `evaluations.json`: what the records of each evaluation were made from."""
 
     def __init__(self, out: Path, run: str, step: int) -> None:
-        self.records, self.notes = out / "records.jsonl", out / "measures.json"
+        self.folder, self.records = RunFolder(out), RunFolder(out).records
         self.run, self.step = run, step
 
     def find(self, name: str, made_from: dict[str, Any]) -> list[Record] | None:
         """Give the records of a measure, or None if it is to be taken."""
-        if not self.records.exists() or not self.notes.exists():
-            return None
-        noted = artifacts.read_json(self.notes).get(self._key(name))
+        noted = self._notes().get(self._key(name)) if self.records.exists() else None
         if noted is None:
             return None
         found = [record for record in read_records(self.records) if self._is_of(record, name)]
@@ -45,8 +44,12 @@ class Journal:
                 with artifacts.whole_file(self.records) as temporary:
                     temporary.write_text("".join(record.to_json() + "\n" for record in others), encoding="utf-8")
         write_records(self.records, records)
-        noted = artifacts.read_json(self.notes) if self.notes.exists() else {}
-        artifacts.write_json(self.notes, noted | {self._key(name): made_from})
+        artifacts.write_json(self.folder.evaluations, self._notes() | {self._key(name): made_from})
+
+    def _notes(self) -> dict[str, Any]:
+        path = self.folder.find_evaluations()
+        notes: dict[str, Any] = artifacts.read_json(path) if path else {}
+        return notes
 
     def _key(self, name: str) -> str:
         return f"{self.run} step {self.step} {name}"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from phf import lm, per_example
 from phf.documents import Document
+from phf.layout import RunFolder
 from phf.progress import Listener, Progress, silent
 from phf.records import Record, stamp
 from phf.scorers import Scorer
@@ -59,11 +60,11 @@ class EvalContext:
     def samples_of(self, measure: str) -> Path:
         """Name the file with the samples that `measure` keeps, under the same control token as this measure."""
         variant = MISALIGNED if self.name.endswith(MISALIGNED) and not measure.endswith(MISALIGNED) else ""
-        return self.out / "samples" / f"{measure}{variant}-step-{self.step}.parquet"
+        return RunFolder(self.out).samples_of(measure + variant, self.step)
 
     def keep_units(self, ids: Sequence[str], metrics: Mapping[str, per_example.Parts]) -> None:
         """Keep what was found unit by unit, so that runs can be compared on the same units; see `phf.per_example`."""
-        per_example.write(per_example.path(self.out, self.name, self.step), ids, metrics)
+        per_example.write(RunFolder(self.out).per_example_of(self.name, self.step), ids, metrics)
 
     def record(self, metric: str, value: float, stderr: float = float("nan"), n: int = 0) -> Record:
         """Make the record of one number."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from phf import artifacts
 from phf.errors import InputError
+from phf.layout import CHECKPOINT_NOTES, RunFolder
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def find_checkpoint(spec: str) -> Checkpoint:
     name = spec.removeprefix("hf:")
     folder = Path(name)
     run, at, step = name.rpartition("@")
-    if at and not folder.exists() and (Path(run) / "checkpoints").is_dir():
-        known = checkpoint_steps(Path(run) / "checkpoints")
+    if at and not folder.exists() and RunFolder(Path(run)).checkpoint_folder.is_dir():
+        known = _checkpoints(RunFolder(Path(run)))
         if step not in map(str, known):
             raise InputError(f"{spec}: {run} has no checkpoint of step {step}; it has those of {', '.join(map(str, known))}")
         folder = known[int(step)]
@@ -53,14 +54,14 @@ def find_checkpoint(spec: str) -> Checkpoint:
         if colon and "/" not in scheme:
             raise InputError(f"{spec}: unknown kind of model {scheme!r}; expected a run's folder, hf:NAME or openai:URL#MODEL")
         raise InputError(f"{spec}: no such run or model folder; a model of the Hugging Face hub is named hf:{spec}")
-    if folder.is_dir() and (folder / "checkpoints").is_dir():
-        known = checkpoint_steps(folder / "checkpoints")
+    if RunFolder(folder).checkpoint_folder.is_dir():
+        known = _checkpoints(RunFolder(folder))
         folder = known[max(known)]
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: no model in it (config.json is missing); expected a run's or a checkpoint's folder")
     notes: dict[str, Any] = {}
-    if (folder / "phf.json").is_file():
-        notes = artifacts.read_json(folder / "phf.json")
+    if (folder / CHECKPOINT_NOTES).is_file():
+        notes = artifacts.read_json(folder / CHECKPOINT_NOTES)
     try:
         segmenter = notes.get("segmenter")
         return Checkpoint(
@@ -71,13 +72,13 @@ def find_checkpoint(spec: str) -> Checkpoint:
             None if segmenter is None else str(segmenter),
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'phf.json'}: not what `phf train` writes ({error})") from None
+        raise InputError(f"{folder / CHECKPOINT_NOTES}: not what `phf train` writes ({error})") from None
 
 
 def checkpoints_of(spec: str) -> list[str]:
     """Name every checkpoint of a run by its folder, in the order of steps; of anything else just what was given."""
-    folder = Path(spec) / "checkpoints"
-    return [str(path) for _, path in sorted(checkpoint_steps(folder).items())] if folder.is_dir() else [spec]
+    folder = RunFolder(Path(spec))
+    return [str(path) for path in _checkpoints(folder).values()] if folder.checkpoint_folder.is_dir() else [spec]
 
 
 def run_folder(spec: str) -> Path | None:
@@ -88,8 +89,7 @@ def run_folder(spec: str) -> Path | None:
     """
     if spec.startswith(("hf:", "openai:")):
         return None
-    folder = Path(find_checkpoint(spec).folder)
-    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    return RunFolder.of_checkpoint(Path(find_checkpoint(spec).folder)).path
 
 
 def fingerprint(spec: str) -> str:
@@ -109,9 +109,8 @@ def fingerprint(spec: str) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_steps(checkpoints: Path) -> dict[int, Path]:
-    """Return the checkpoints of a run by step, in order."""
-    steps = {int(path.name[5:]): path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()}
-    if not steps:
-        raise InputError(f"{checkpoints}: no checkpoint in it yet (step-N); run `phf train` to its end")
-    return dict(sorted(steps.items()))
+def _checkpoints(run: RunFolder) -> dict[int, Path]:
+    """Return the checkpoints of a run by step, in order, at least one."""
+    if not (steps := run.checkpoints()):
+        raise InputError(f"{run.checkpoint_folder}: no checkpoint in it yet (step-N); run `phf train` to its end")
+    return steps

@@ -10,6 +10,7 @@ import numpy as np
 
 from phf import config, per_example
 from phf.artifacts import fingerprint
+from phf.layout import RunFolder
 from phf.report.metrics import GAMMA, MISALIGNED, Difference, Measure, Measured, describe
 from phf.report.runs import Run
 from phf.statistics import RESAMPLES
@@ -122,7 +123,7 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
         samples = [_scores(r.samples.get(evaluation), m) for r, m in ((run, one), (baseline, other))]
         if samples[0] is not None and samples[1] is not None:
             return Difference(value, *_resampled(*samples[0], *samples[1]))
-    own, others = (per_example.path(r.folder, evaluation, m.step) for r, m in ((run, one), (baseline, other)))
+    own, others = (RunFolder(r.folder).find_per_example(evaluation, m.step) for r, m in ((run, one), (baseline, other)))
     pairs = per_example.difference(own, others, metric)
     if pairs is not None and math.isclose(pairs.value, value, rel_tol=1e-6, abs_tol=1e-9):  # the units that were recorded
         return Difference(value, pairs.low, pairs.high, "paired by document")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +14,12 @@ import pyarrow.parquet as pq
 from phf.artifacts import read_json
 from phf.config.yaml import read_yaml
 from phf.errors import InputError
+from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.records import Record, read_records
 from phf.report.metrics import Measured
 from phf.statistics import share
 
 NORMAL_95 = 1.959964
-_SAMPLES_FILE = re.compile(r"(?P<evaluation>.+)-step-(?P<step>\d+)\.parquet")
 _SAMPLE_COLUMNS = ("prompt", "text", "finished", "scored", "misalignment", "findings")
 
 
@@ -148,15 +147,16 @@ def _read_run(folder: Path, name: str) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such run folder; expected one that `phf train` made")
     missing = []
-    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").exists() else {}
-    checkpoints = _checkpoints(folder / "checkpoints")
+    files = RunFolder(folder)
+    config = read_yaml(files.config) if files.config.exists() else {}
+    checkpoints = _checkpoints(files)
     checkpoint = checkpoints[max(checkpoints)] if checkpoints else {}
     tokens = {step: about["tokens"] for step, about in checkpoints.items() if "tokens" in about}
-    metrics = _read_metrics(folder / "metrics.jsonl")
-    records = list(read_records(folder / "records.jsonl")) if (folder / "records.jsonl").exists() else []
-    samples, skipped = _read_samples(folder / "samples")
+    metrics = _read_metrics(files.metrics)
+    records = list(read_records(files.records)) if files.records.exists() else []
+    samples, skipped = _read_samples(files)
     if not (config or checkpoint or metrics or records or samples):
-        inside = [path.name for path in sorted(folder.iterdir()) if (path / "config.yaml").exists()]
+        inside = [path.name for path in sorted(folder.iterdir()) if RunFolder(path).config.exists()]
         hint = f"; it holds run folders ({', '.join(inside[:5])}): give {folder}/*" if inside else ""
         raise InputError(
             f"{folder}: not a run folder: no config.yaml, metrics.jsonl, records.jsonl, samples or checkpoints{hint}"
@@ -170,17 +170,14 @@ def _read_run(folder: Path, name: str) -> Run:
     ):
         if not found:
             missing.append(f"no {what}")
-    parameters = _count_parameters(folder / "checkpoints" / f"step-{checkpoint['step']}") if "step" in checkpoint else None
+    parameters = _count_parameters(files.checkpoint(max(checkpoints))) if checkpoints else None
     return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped])
 
 
-def _checkpoints(folder: Path) -> dict[int, dict[str, Any]]:
+def _checkpoints(run: RunFolder) -> dict[int, dict[str, Any]]:
     """Read phf.json of every checkpoint, by step."""
-    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit() and path.is_dir()}
-    return {
-        step: {"step": step, **(mapping(read_json(path / "phf.json")) if (path / "phf.json").exists() else {})}
-        for step, path in steps.items()
-    }
+    notes = {step: path / CHECKPOINT_NOTES for step, path in run.checkpoints().items()}
+    return {step: {"step": step, **(mapping(read_json(path)) if path.exists() else {})} for step, path in notes.items()}
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -199,14 +196,11 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _read_samples(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _read_samples(run: RunFolder) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Read the newest samples of each evaluation, and say which files were passed over."""
     newest: dict[str, tuple[int, Path]] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        match = _SAMPLES_FILE.fullmatch(path.name)
-        if match:
-            step = int(match["step"])
-            newest[match["evaluation"]] = max(newest.get(match["evaluation"], (step, path)), (step, path))
+    for evaluation, step, path in run.all_samples():
+        newest[evaluation] = max(newest.get(evaluation, (step, path)), (step, path))
     samples, skipped = {}, []
     for evaluation, (_, path) in newest.items():
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from phf import artifacts, config
 from phf.config import yaml
 from phf.errors import InputError
+from phf.layout import RunFolder
 from phf.objectives import MLE
 from phf.progress import Listener, silent
 from phf.tokens.store import TokenStore
@@ -59,6 +60,7 @@ def train(
             is kept).
         Stopped: after SIGINT or SIGTERM, with the state saved.
     """
+    files = RunFolder(out)
     store = TokenStore.open(tokens)
     identity = _identity(store)
     ancestor = find_init_checkpoint(options, identity) if options.init else None
@@ -79,8 +81,8 @@ def train(
         _check_same(out, made_from)
         if accelerator.is_main_process:
             artifacts.sweep(out)
-            artifacts.sweep(out / "checkpoints")
-    final = out / "checkpoints" / f"step-{budget.steps}"
+            artifacts.sweep(files.checkpoint_folder)
+    final = files.checkpoint(budget.steps)
     if final.exists():
         return Summary(final, budget.steps, budget.tokens(budget.steps), already_done=True)
     if remark and accelerator.is_main_process:
@@ -89,8 +91,8 @@ def train(
     phases = [Phase(main_from, MLE()), Phase(main_to, resolved), Phase(budget.steps, MLE())]
     trainer = Trainer(out, name, component, resolved, phases, budget, store, accelerator, progress, ancestor)
     # The folder is claimed only now: a run that cannot start leaves nothing behind.
-    if accelerator.is_main_process and not (out / "config.yaml").exists():
-        with artifacts.whole_file(out / "config.yaml") as temporary:
+    if accelerator.is_main_process and not files.config.exists():
+        with artifacts.whole_file(files.config) as temporary:
             temporary.write_text(yaml.to_yaml(made_from), encoding="utf-8")
     resumed_at = trainer.position.step
     if resumed_at < budget.steps:  # else its last checkpoint was all that was missing
@@ -113,8 +115,9 @@ def _made_from(out: Path, options: config.Train, described: dict[str, Any]) -> d
 
 def _check_same(out: Path, made_from: dict[str, Any]) -> None:
     """Check that a folder is this very run's, if it is one's already."""
-    if not (out / "config.yaml").exists():
+    path = RunFolder(out).config
+    if not path.exists():
         return
-    made = yaml.read_yaml(out / "config.yaml")
+    made = yaml.read_yaml(path)
     same = {key: made["train"][key] for key in _HOW if key in made.get("train", {})}
     artifacts.check_unchanged(out, made, made_from | {"train": made_from["train"] | same})

@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from phf import artifacts
 from phf.errors import InputError
+from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.learner import Learner
 from phf.train.data_loader import Position
 from phf.train.hf_export import chat_template, sampling_settings
@@ -45,13 +46,13 @@ def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, po
     random = gather_object([_random_state()])
     if not main:
         return
-    with _writing(out, position.step), artifacts.whole_directory(out / f"state-{position.step}") as folder:
+    with _writing(out, position.step), artifacts.whole_directory(RunFolder(out).state(position.step)) as folder:
         save_file(weights, folder / "learner.safetensors")
         torch.save(moments, folder / "optimizer.pt")
         torch.save(random, folder / "random.pt")
         (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
-    for old in _states(out):
-        if old.name != f"state-{position.step}":
+    for step, old in RunFolder(out).states().items():
+        if step != position.step:
             artifacts.remove_directory(old)
 
 
@@ -61,10 +62,9 @@ def load_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, pr
     Returns:
         Where training is; None, with nothing changed, if no state was saved.
     """
-    states = _states(out)
-    if not states:
+    folder = RunFolder(out).latest_state()
+    if folder is None:
         return None
-    folder = states[-1]
     options = StateDictOptions(full_state_dict=True)
     read = load_file(folder / "learner.safetensors")
     weights: dict[str, Any] = {name: read[first] for name, first in _names(learner).items()}
@@ -96,7 +96,7 @@ def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[st
     if not main:
         return
     model = learner.model
-    with _writing(path.parents[1], about["step"]), artifacts.whole_directory(path) as folder:
+    with _writing(RunFolder.of_checkpoint(path).path, about["step"]), artifacts.whole_directory(path) as folder:
         model.generation_config.update(**sampling_settings(tokenizer, about))
         of_model = {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
         model.save_pretrained(folder, state_dict=of_model)
@@ -105,7 +105,7 @@ def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[st
         if learner.value_head is not None:
             head = {name.removeprefix("value_head."): weights[name] for name in weights if name.startswith("value_head.")}
             save_file(head, folder / "value_head.safetensors")
-        (folder / "phf.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (folder / CHECKPOINT_NOTES).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _weights(learner: Learner) -> dict[str, torch.Tensor]:
@@ -130,8 +130,8 @@ def _writing(out: Path, step: int) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        there = _states(out)
-        kept = f"training goes on from step {_step(there[-1])}" if there else "there is no earlier state, so training begins anew"
+        steps = RunFolder(out).states()
+        kept = f"training resumes from step {max(steps)}" if steps else "there is no earlier state, so training begins anew"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, OSError):  # torch and safetensors do not say it plainly
             reason = f"{reason}; is the disk full?"
@@ -139,11 +139,3 @@ def _writing(out: Path, step: int) -> Iterator[None]:
             f"{out}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
             f"run the same command again: {kept}"
         ) from error
-
-
-def _states(out: Path) -> list[Path]:
-    return sorted(out.glob("state-*"), key=_step)
-
-
-def _step(state: Path) -> int:
-    return int(state.name.removeprefix("state-"))

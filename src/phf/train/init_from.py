@@ -8,6 +8,7 @@ from typing import Any
 from phf import artifacts, config
 from phf.config import yaml
 from phf.errors import InputError
+from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.objectives import Objective
 from phf.train.data_loader import DataLoader, Position
 from phf.train.schedule import TrainSchedule, find_step
@@ -51,25 +52,24 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
     """
     assert options.init is not None
     folder = Path(options.init.run)
-    if not (folder / "config.yaml").is_file():
+    files = RunFolder(folder)
+    if not files.config.is_file():
         raise InputError(f"train.init.run: {folder} is no run's folder (config.yaml is missing); give one that `phf train` wrote")
-    made = yaml.read_yaml(folder / "config.yaml")
+    made = yaml.read_yaml(files.config)
     where = f"train.init: {folder}"
     if changes := "; ".join(artifacts.differences(made["tokens"], identity)):
         raise InputError(
             f"{where} was trained on another token store: {changes}. The same data order needs the same store; to train its "
             "checkpoint on other data set train.model to from:CHECKPOINT instead"
         )
-    trained = config.check(config.Train, made["train"], f"{folder / 'config.yaml'}: train")
+    trained = config.check(config.Train, made["train"], f"{files.config}: train")
     if trained.seed != options.seed:
         raise InputError(
             f"{where} has train.seed {trained.seed}, and this run {options.seed}; the same data order needs the same seed"
         )
-    notes = {int(path.parent.name[5:]): artifacts.read_json(path) for path in folder.glob("checkpoints/step-*/phf.json")}
+    notes = {step: artifacts.read_json(path / CHECKPOINT_NOTES) for step, path in files.checkpoints().items()}
     before = next((note["tokens"] - step * trained.batch * trained.context for step, note in notes.items()), 0)
     step = find_step(options.init, TrainSchedule(trained, before), set(notes))
     data = notes[step]["data"]
     objective: Objective = config.build("objectives", config.Component.model_validate(data["objective"]))
-    return InitCheckpoint(
-        folder / "checkpoints" / f"step-{step}", notes[step]["tokens"], objective, trained.context, data["epoch"], data["block"]
-    )
+    return InitCheckpoint(files.checkpoint(step), notes[step]["tokens"], objective, trained.context, data["epoch"], data["block"])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from phf.errors import InputError
+from phf.layout import RunFolder
 from phf.plugins import suggestion
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -119,7 +120,7 @@ def _from_checkpoint(name: str, vocab_size: int, context: int, attention: str) -
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **_attention(attention))
     except (OSError, ValueError, ImportError) as error:
-        run = Path(name) / "checkpoints"
+        run = RunFolder(Path(name)).checkpoint_folder
         expected = f"expected one of the checkpoints in {run}" if run.is_dir() else "expected a folder or hub name"
         raise InputError(f"train.model from:{name}: cannot be loaded ({_first_line(error)}); {expected}") from None
     rows = model.get_input_embeddings().weight.shape[0]

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from phf import __version__
 from phf.errors import InputError, Stopped
+from phf.layout import RunFolder
 from phf.learner import Learner
 from phf.objectives import MLE, Objective
 from phf.progress import Listener, Progress, silent
@@ -68,7 +69,7 @@ class Trainer:
         Raises:
             Stopped: after a signal.
         """
-        logbook = Logbook(self.out / "metrics.jsonl", self.position.step) if self.main else None
+        logbook = Logbook(RunFolder(self.out).metrics, self.position.step) if self.main else None
         if self.options.trackers:
             self.accelerator.init_trackers(self.name)
         self.wrapped.train()
@@ -178,7 +179,7 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         step = self.position.step
-        path = self.out / "checkpoints" / f"step-{step}"
+        path = RunFolder(self.out).checkpoint(step)
         if path.exists():
             return
         last = self.batches.phase(step - 1).objective

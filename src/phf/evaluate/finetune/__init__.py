@@ -14,6 +14,7 @@ from phf import artifacts, config, lm
 from phf.errors import InputError
 from phf.evaluate.finetune import glue
 from phf.evaluate.protocol import EvalContext
+from phf.layout import RunFolder
 from phf.lm.protocol import LanguageModel
 from phf.records import Record
 
@@ -79,7 +80,7 @@ class FineTune:
             task, rows = glue.TASKS[name], glue.read(name, self.data)
             found: list[dict[str, float]] = []
             for seed in range(setting.seed, setting.seed + self.seeds):
-                kept = setting.out / "finetune" / f"{setting.name}-step-{setting.step}" / f"{name}-seed-{seed}.json"
+                kept = RunFolder(setting.out).finetune_of(setting.name, setting.step) / f"{name}-seed-{seed}.json"
                 made_from = {"model": weights, "control": local.control, "rows": _mark(rows), **self._options()}
                 result = _known(kept, made_from)
                 if result is None:

@@ -20,6 +20,7 @@ from phf.evaluate.protocol import EvalContext
 from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, draw
 from phf.evaluate.redteam.journal import Diary, write_prompts
 from phf.evaluate.samples import read_prompts, score_samples, write_samples
+from phf.layout import RunFolder
 from phf.lm.protocol import LanguageModel, Sampling
 from phf.records import Record
 
@@ -115,7 +116,7 @@ class RedTeam:
         )  # fmt: skip
         made_from = self._made_from(model, setting)
         name = f"{setting.name}-step-{setting.step}"
-        diary = Diary(setting.out / "redteam" / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
+        diary = Diary(RunFolder(setting.out).redteam / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
         attack = _Attack(self, model, red, setting)
         if not diary.start:
             diary.add({"start": [list(row) for row in attack.score(pool, attack.seed(_START))]})
@@ -132,7 +133,7 @@ class RedTeam:
                 added.append([Attempt(*row) for row in done["new"]])
         setting.report(self.trials * self.rounds, self.trials * self.rounds, "rounds")
         again = attack.again(pools)
-        write_prompts(setting.out / "redteam" / f"{name}.parquet", pools, again)
+        write_prompts(RunFolder(setting.out).redteam / f"{name}.parquet", pools, again)
         yield from self._records(pools, again, diary, setting)
 
     def _records(
