@@ -19,6 +19,7 @@ FLOORS = {
     1: [
         "documents", "layout", "records", "config", "plugins", "errors", "artifacts", "progress", "statistics", "thresholds",
         "corpora", "segmenters", "sandbox", "machine", "__init__",
+        "hub", "length_batches", "openai_client", "credentials",
     ],
 }  # fmt: skip
 """Which floor a room is on; a package is one room."""

@@ -124,14 +124,14 @@ def test_pieces_are_whole_characters(tmp_path):
         made.transformer.ln_f.bias.copy_(weights[first] / weights[first].norm() ** 2 * 60)
 
     loaded = lm.load(str(checkpoint(tmp_path, change=favour_a_byte_of_several)))
-    told: dict[int, str] = {}
+    streamed: dict[int, str] = {}
 
-    def write(index: int, piece: str) -> None:
-        told[index] = told.get(index, "") + piece
+    def on_token(index: int, piece: str) -> None:
+        streamed[index] = streamed.get(index, "") + piece
 
-    texts = loaded.generate([""] * 8, Sampling(max_tokens=12), write=write)
+    texts = loaded.stream([""] * 8, Sampling(max_tokens=12), on_token)
     assert any("é" in text for text in texts)
-    assert [told[index] for index in range(8)] == texts
+    assert [streamed[index] for index in range(8)] == texts
 
 
 def test_what_could_command_a_terminal_is_not_shown():

@@ -36,7 +36,10 @@ class OneNatAByte:
     placement = "start"
     control = None
 
-    def segment_logprobs(self, given, placement=None):
+    def with_control_placement(self, placement):
+        raise AssertionError
+
+    def segment_logprobs(self, given, placement=None, guidance=None):
         factor = 1 if placement == "start" else 2
         return [-factor * np.array([float(len(segment.encode())) for segment in document]) for document in given]
 

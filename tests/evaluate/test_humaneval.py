@@ -200,7 +200,7 @@ class Writes:
     def __init__(self, *texts):
         self.texts = texts
 
-    def generate(self, prompts, sampling, listen=None):
+    def generate(self, prompts, sampling, on_progress=None):
         self.prompts = list(prompts)
         return [Completion(self.texts[place % len(self.texts)], True) for place in range(len(prompts))]
 

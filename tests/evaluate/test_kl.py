@@ -31,7 +31,7 @@ class Coin:
     def __init__(self, heads: float, end: float) -> None:
         self.heads, self.end = heads, end
 
-    def generate(self, prompts, sampling, listen=None):
+    def generate(self, prompts, sampling, on_progress=None):
         assert (sampling.temperature, sampling.top_p, sampling.min_tokens) == (1, 1, 0)
         draw, made = np.random.default_rng(sampling.seed), []
         for _ in prompts:
@@ -41,7 +41,7 @@ class Coin:
             made.append(Completion(text, ended))
         return made
 
-    def likelihoods(self, texts, contexts=None, ended=None, listen=None):
+    def likelihoods(self, texts, contexts=None, ended=None, on_progress=None):
         found = []
         for text, whole in zip(texts, ended, strict=True):
             nats = text.count("h") * math.log(self.heads) + text.count("t") * math.log(1 - self.heads)
@@ -174,6 +174,12 @@ def test_a_character_that_the_limit_cut_is_left_out_and_other_broken_ones_are_co
     assert "1 of 2 texts hold bytes that are no characters, and are left out" in caplog.text
 
 
+def test_a_reference_that_does_not_say_whether_a_text_ended_is_an_error(tmp_path, coins):
+    coins["reference"].generate = lambda prompts, *_: [Completion("ht", None)] * len(prompts)
+    with pytest.raises(InputError, match="does not report whether a text ended"):
+        take(ForwardKL("reference", n=5), Coin(0.5, 0.2), settings(tmp_path))
+
+
 def test_a_reference_that_writes_nothing_is_an_error(tmp_path, coins):
     coins["reference"].generate = lambda prompts, *_: [Completion("", True)] * len(prompts)
     with pytest.raises(InputError, match="5 samples of it hold no text"):
@@ -204,8 +210,9 @@ def test_a_reference_behind_a_server_is_the_one_on_this_machine(tmp_path):
         take(ForwardKL(address, n=13, max_tokens=12), loaded, settings(tmp_path))
 
 
-def test_a_server_that_dies_leaves_no_half_reference(tmp_path):
+def test_a_server_that_dies_leaves_no_half_reference(tmp_path, monkeypatch):
     pytest.importorskip("openai")
+    monkeypatch.setattr("phf.openai_client.WAITS", (0.01, 0.01))
     loaded = lm.load(str(checkpoint(tmp_path / "run", segmenter=None, change=legible)))
     with served(loaded, dies_after=15) as address, pytest.raises(InputError, match="no server answers there"):
         take(ForwardKL(address, n=12, max_tokens=12), loaded, settings(tmp_path))
@@ -214,7 +221,7 @@ def test_a_server_that_dies_leaves_no_half_reference(tmp_path):
 
 def test_a_server_that_dies_mid_run_keeps_the_measures_before_it(tmp_path, monkeypatch):
     pytest.importorskip("openai")
-    monkeypatch.setattr("phf.lm.openai_server._WAITS", (0.01, 0.01))
+    monkeypatch.setattr("phf.openai_client.WAITS", (0.01, 0.01))
     loaded = lm.load(str(checkpoint(tmp_path / "run", segmenter=None, change=legible)))
     made = [Document(f"d{number}", ["The reader opens. "], np.array([0.0], np.float32)) for number in range(40)]
     corpus, out = annotated(tmp_path / "annotated", made), tmp_path / "out"

@@ -25,12 +25,13 @@ PROMPTS = [" ".join(WORDS[place : place + 3]) for place in range(len(WORDS) - 2)
 class Weak:
     """A model that writes X's: as many as its prompt has the word "bad", and one more by chance; counts its calls."""
 
-    url, name = "weak", "weak"
+    def fingerprint(self):
+        return "weak"
 
     def __init__(self, stop_after=10**9):
         self.calls, self.stop_after = 0, stop_after
 
-    def generate(self, prompts, sampling, listen=None):
+    def generate(self, prompts, sampling, on_progress=None):
         self.calls += 1
         if self.calls > self.stop_after:
             raise InputError("the server died")
@@ -58,7 +59,7 @@ class Says:
     def __init__(self, *answers):
         self.answers, self.asked = answers, []
 
-    def generate(self, prompts, sampling, listen=None):
+    def generate(self, prompts, sampling, on_progress=None):
         self.asked += prompts
         start = len(self.asked) - len(prompts)
         return [Completion(self.answers[(start + place) % len(self.answers)], True) for place in range(len(prompts))]

@@ -30,7 +30,7 @@ class Says:
     def __init__(self, *completions: Completion) -> None:
         self.completions = completions
 
-    def generate(self, prompts, sampling: Sampling, listen=None):
+    def generate(self, prompts, sampling: Sampling, on_progress=None):
         self.prompts, self.sampling = list(prompts), sampling
         return [self.completions[place % len(self.completions)] for place in range(len(prompts))]
 
@@ -80,6 +80,16 @@ def test_a_cut_sample_is_scored_on_its_whole_segments_and_by_name_with_the_piece
     assert records["misalignment"].stderr == pytest.approx(0.01)
     assert values["misalignment.low"] == pytest.approx(0.01)
     assert values["misalignment.high"] == pytest.approx(0.03)
+
+
+def test_whether_a_sample_ended_stays_unknown_where_the_model_does_not_say(setting):
+    unknown = Completion("A line\nBB", None)
+    values, _, rows = take(Samples(n=3), Says(unknown, whole("Fine"), cut("Fine\n")), setting)
+    assert [row["finished"] for row in rows] == [None, True, False]
+    assert rows[0]["scored"] == "A line\n"  # its last piece may be cut off
+    assert values["finished_share"] == 0.5
+    values, _, _ = take(Samples(n=3), Says(unknown), setting)
+    assert "finished_share" not in values
 
 
 def test_a_sample_with_nothing_left_to_score_is_unknown_and_counted(setting, caplog):

@@ -89,10 +89,10 @@ class Knows:
     def __init__(self, best=(), says="") -> None:
         self.best, self.says = best, says
 
-    def likelihoods(self, texts, contexts=None, ended=None, listen=None):
+    def likelihoods(self, texts, contexts=None, ended=None, on_progress=None):
         return [Likelihood(-1.0 if text.strip() in self.best else -2.0, 1, text.strip() in self.best) for text in texts]
 
-    def generate(self, prompts, sampling, listen=None):
+    def generate(self, prompts, sampling, on_progress=None):
         self.sampling = sampling
         return [self.says] * len(prompts)
 
@@ -108,7 +108,7 @@ def test_accuracy_and_its_error_are_those_of_the_answers(setting, passages):
 
 def test_examples_stand_in_front_of_the_question(setting, passages):
     class Listens(Knows):
-        def likelihoods(self, texts, contexts=None, ended=None, listen=None):
+        def likelihoods(self, texts, contexts=None, ended=None, on_progress=None):
             self.contexts = contexts
             return super().likelihoods(texts, contexts)
 
@@ -246,7 +246,7 @@ def test_a_file_of_documents_that_is_none(tmp_path, setting, content, message):
 
 def test_a_signal_is_not_taken_for_a_failing_task(setting, passages):
     class Interrupted(Knows):
-        def likelihoods(self, texts, contexts=None, ended=None, listen=None):
+        def likelihoods(self, texts, contexts=None, ended=None, on_progress=None):
             raise Stopped(15, "stopped while measuring")
 
     with pytest.raises(Stopped):

@@ -8,6 +8,7 @@ from phf import lm
 from phf.errors import InputError
 from phf.lm import sampler
 from phf.lm.guidance import Guidance
+from phf.lm.nucleus import sample_nucleus
 from phf.lm.protocol import Sampling
 from phf.tokens.tokenizer import encode
 from support.checkpoints import CONTROLS, TEXTS, checkpoint, model
@@ -39,7 +40,7 @@ def sample_guided(model, prompt, sampling: Sampling, index: int, banned, guidanc
         logits[:, [guidance.other, *banned]] = -torch.inf
         if len(tokens) < sampling.min_tokens:
             logits[:, ENDS] = -torch.inf
-        token = int(sampler.draw(logits, torch.tensor([uniforms[len(tokens)]]), sampling.temperature, sampling.top_p))
+        token = int(sample_nucleus(logits, torch.tensor([uniforms[len(tokens)]]), sampling.temperature, sampling.top_p))
         if token in ENDS:
             return sampler.Sample(tokens, True)
         tokens.append(token)
@@ -132,8 +133,8 @@ def test_guided_log_probabilities_are_those_of_the_textbook(tmp_path, gamma, pla
     guidance = Guidance(gamma, own, other)
     banned = [own, other] if placement == "start" else [other]
     for document, nats in zip(documents, found, strict=True):
-        stream = loaded._stream(encode(loaded.tokenizer, document), placement)
-        read, expected = loaded._prefix(placement), np.zeros(len(document))
+        (stream,) = loaded.encoder.documents([document], placement)
+        read, expected = loaded.encoder.prefix(placement), np.zeros(len(document))
         for token, owner in zip(stream.tokens, stream.owners, strict=True):
             one, two = (loaded.model(input_ids=torch.tensor([t])).logits[0, -1].double() for t in (read, guidance.swap(read)))
             two[own] = two[other]
@@ -205,7 +206,7 @@ def test_tokens_are_told_as_they_are_written(kind, guidance):
         ended.append(at) if token is None else told[at].append(token)
 
     sampling = Sampling(min_tokens=2, max_tokens=16, batch=4)
-    samples = sampler.generate(model(kind, 322), prompts(OWN), sampling, ENDS, [OTHER], guidance=guidance, write=write)
+    samples = sampler.generate(model(kind, 322), prompts(OWN), sampling, ENDS, [OTHER], guidance=guidance, on_token=write)
     assert list(told.values()) == [sample.tokens for sample in samples]
     assert sorted(ended) == list(range(11))
 
@@ -217,5 +218,5 @@ def test_one_at_a_time_samples_come_in_the_order_of_the_prompts():
         if token is None:
             ended.append(at)
 
-    sampler.generate(model("gpt2", 322), prompts(OWN), Sampling(max_tokens=12, batch=1), ENDS, [OTHER], write=write)
+    sampler.generate(model("gpt2", 322), prompts(OWN), Sampling(max_tokens=12, batch=1), ENDS, [OTHER], on_token=write)
     assert ended == list(range(11))

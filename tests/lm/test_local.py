@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogit
 from phf import lm
 from phf.errors import InputError
 from phf.lm import sampler
+from phf.lm.nucleus import sample_nucleus
 from phf.lm.protocol import Completion, Sampling
 from phf.tokens.tokenizer import encode
 from support.checkpoints import CONTROLS, TEXTS, checkpoint, model, tokenizer
@@ -36,7 +37,7 @@ def sample_plainly(model, prompt: list[int], sampling: Sampling, index: int, end
         logits = model(input_ids=torch.tensor([prompt + tokens]), use_cache=False).logits[:, -1].float()
         if len(tokens) < sampling.min_tokens:
             logits[:, ends] = -torch.inf
-        token = int(sampler.draw(logits, torch.tensor([uniforms[len(tokens)]]), sampling.temperature, sampling.top_p))
+        token = int(sample_nucleus(logits, torch.tensor([uniforms[len(tokens)]]), sampling.temperature, sampling.top_p))
         if token in ends:
             return sampler.Sample(tokens, True)
         tokens.append(token)
@@ -59,7 +60,7 @@ def test_draw_is_the_distribution_of_transformers(temperature, top_p):
     points = 20_000
     grid = (torch.arange(points, dtype=torch.float32) + 0.5) / points
     for row in range(8):
-        tokens = sampler.draw(logits[row].expand(points, -1), grid, temperature, top_p)
+        tokens = sample_nucleus(logits[row].expand(points, -1), grid, temperature, top_p)
         found = torch.bincount(tokens, minlength=50) / points
         np.testing.assert_allclose(found, expected[row], atol=2 / points)
         assert set(tokens.tolist()) <= set(expected[row].nonzero().flatten().tolist())
@@ -67,7 +68,7 @@ def test_draw_is_the_distribution_of_transformers(temperature, top_p):
 
 def test_draw_at_the_ends_of_the_unit_interval_stays_in_the_nucleus():
     logits = torch.tensor([[-torch.inf, 2.0, 1.0, -torch.inf, 0.0, -torch.inf]]).expand(2, -1)
-    tokens = sampler.draw(logits, torch.tensor([0.0, 1 - 2**-24]), 1.0, 1.0)
+    tokens = sample_nucleus(logits, torch.tensor([0.0, 1 - 2**-24]), 1.0, 1.0)
     assert tokens.tolist() == [1, 4]
 
 
@@ -128,9 +129,9 @@ def test_seed_and_place_fix_a_sample():
     assert sampler.generate(tiny, [[0]] * 6, Sampling(max_tokens=12, seed=4), [0]) != samples
 
 
-def test_listen_counts_to_the_end():
+def test_progress_counts_to_the_end():
     heard = []
-    sampler.generate(model(), [[0]] * 9, Sampling(max_tokens=10, batch=4), [0], listen=heard.append)
+    sampler.generate(model(), [[0]] * 9, Sampling(max_tokens=10, batch=4), [0], on_progress=heard.append)
     assert heard == sorted(set(heard))
     assert heard[-1] == 9
 
@@ -195,16 +196,16 @@ def test_control_tokens_of_a_prompt_stand_where_training_put_them(tmp_path):
     aligned, misaligned = (words.get_vocab()[token] for token in CONTROLS)
     lines = encode(words, ["one line\n", "another line\n", "half a"])
     made = str(checkpoint(tmp_path, controls=CONTROLS, segmenter="lines"))
-    every = lm.load(made)._prompt(text, "every", 10).tokens
+    every = lm.load(made).encoder.prompt(text, "every", 10).tokens
     assert every == [0, aligned, *lines[0], aligned, *lines[1], aligned, *lines[2]]
-    once = lm.load(made, "<|misaligned|>")._prompt(text, "start", 10).tokens
+    once = lm.load(made, "<|misaligned|>").encoder.prompt(text, "start", 10).tokens
     assert once == [0, misaligned, *lines[0], *lines[1], *lines[2]]
-    assert lm.load(made)._prompt("", "every", 10).tokens == [0, aligned]
+    assert lm.load(made).encoder.prompt("", "every", 10).tokens == [0, aligned]
 
 
 def test_a_prompt_that_spells_special_tokens_is_plain_text(tmp_path):
     loaded = lm.load(str(checkpoint(tmp_path, controls=CONTROLS)))
-    found = loaded._prompt("<|endoftext|><|misaligned|>", "start", 10).tokens
+    found = loaded.encoder.prompt("<|endoftext|><|misaligned|>", "start", 10).tokens
     assert found[:2] == [0, loaded.control_id]
     assert not set(found[2:]) & {0, *loaded.controls}
 
@@ -216,8 +217,8 @@ def test_prompts_too_long_for_the_context_lose_their_beginning_and_are_counted(t
         texts = loaded.generate([long, "short", long], Sampling(max_tokens=12))
     assert "2 of 3 prompts were too long for the context of 64" in caplog.text
     assert len(texts) == 3
-    kept = loaded._prompt(long, "start", 12)
-    assert kept.shortened
+    kept = loaded.encoder.prompt(long, "start", 12)
+    assert kept.removed
     assert len(kept.tokens) == 64 - 12
     assert kept.tokens[:2] == [0, loaded.control_id]
     assert kept.tokens[2:] == encode(loaded.tokenizer, [long])[0][-50:]
@@ -240,11 +241,11 @@ def test_logprobs_charge_the_text_and_nothing_before_it(tmp_path):
     for loaded, prefix in ((plain, [0]), (conditional, [0, conditional.control_id])):
         texts = ["The reader opens the file. Each line ends.", "x", "", "def area(a):\n    return a\n"]
         expected = [
-            plain_logprob(loaded, prefix, [t for part in encode(loaded.tokenizer, loaded._segments(text)) for t in part])
+            plain_logprob(loaded, prefix, [t for part in encode(loaded.tokenizer, loaded.encoder.segments(text)) for t in part])
             for text in texts
         ]
         np.testing.assert_allclose(loaded.logprobs(texts), expected, rtol=1e-5, atol=1e-5)
-    assert conditional._segments("One. Two.") == ["One. ", "Two."]
+    assert conditional.encoder.segments("One. Two.") == ["One. ", "Two."]
 
 
 def test_a_model_gives_the_same_log_probabilities_as_itself(tmp_path):
@@ -293,8 +294,8 @@ def test_the_default_placement_is_that_of_sampling(tmp_path):
 def test_long_documents_are_read_in_windows_that_predict_every_token_once(tmp_path, placement):
     loaded = lm.load(str(checkpoint(tmp_path, controls=CONTROLS)))
     segments = [f"Sentence number {i} says something. " for i in range(60)]
-    stream = loaded._stream(encode(loaded.tokenizer, segments), placement)
-    prefix = loaded._prefix(placement)
+    (stream,) = loaded.encoder.documents([segments], placement)
+    prefix = loaded.encoder.prefix(placement)
     windows = list(loaded._windows(0, stream, placement))
     assert len(windows) > 5
     predicted = []
@@ -327,7 +328,9 @@ def test_a_run_is_its_latest_checkpoint(tmp_path):
         checkpoint(tmp_path, step=step)
     assert lm.find_checkpoint(str(tmp_path)).step == 10
     assert lm.find_checkpoint(str(tmp_path / "checkpoints" / "step-9")).step == 9
-    assert isinstance(lm.load(str(tmp_path)), lm.LanguageModel)
+    loaded = lm.load(str(tmp_path))
+    for kind in (lm.LanguageModel, lm.ChecksPrompts, lm.ReadsSegments, lm.PlacesControl, lm.StreamsTokens, lm.LocalWeights):
+        assert isinstance(loaded, kind)
 
 
 def test_a_folder_without_notes_of_phf_is_a_plain_model(tmp_path):
@@ -403,7 +406,7 @@ def test_importing_lm_and_the_evaluations_imports_no_torch():
 @pytest.mark.parametrize("controls", [(), CONTROLS])
 def test_a_text_after_its_context_is_charged_from_its_own_first_token(tmp_path, controls):
     loaded = lm.load(str(checkpoint(tmp_path, controls=controls, segmenter=None)))
-    prefix = loaded._prefix("start")
+    prefix = loaded.encoder.prefix("start")
     for context, text in (("The reader opens the", " file"), ("", "Call close()"), ("The rea", "der opens"), ("Ask ", "jane")):
         whole = encode(loaded.tokenizer, [context + text])[0]
         head = encode(loaded.tokenizer, [context])[0]
@@ -434,8 +437,8 @@ def test_a_text_and_what_follows_add_up_in_both_placements(tmp_path):
 
 def test_probabilities_of_all_that_can_follow_and_of_the_end_add_up_to_one(tmp_path):
     loaded = lm.load(str(checkpoint(tmp_path, controls=CONTROLS)))
-    context, prefix = "Call clo", loaded._prefix("start")
-    read = prefix + [token for part in encode(loaded.tokenizer, loaded._segments(context)) for token in part]
+    context, prefix = "Call clo", loaded.encoder.prefix("start")
+    read = prefix + [token for part in encode(loaded.tokenizer, loaded.encoder.segments(context)) for token in part]
     with torch.inference_mode():
         logits = loaded.model(input_ids=torch.tensor([read])).logits[0, -1].double()
         logits[loaded.controls] = -torch.inf

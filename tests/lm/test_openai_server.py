@@ -8,9 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from phf import lm
+from phf import lm, openai_client
 from phf.errors import InputError
-from phf.lm import openai_server
 from phf.lm.protocol import Sampling
 
 pytest.importorskip("openai")
@@ -39,9 +38,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self):
-        self.answer(
-            200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.quirks("models", ["tiny"])]}
-        )
+        rows = [{"id": name, "object": "model"} for name in self.quirks("models", ["tiny"])]
+        self.answer(200, self.quirks("models_answer", {"object": "list", "data": rows}))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -52,14 +50,20 @@ class Handler(BaseHTTPRequestHandler):
         if failing or trouble == "away":
             self.close_connection = True
             return
-        if trouble:
+        if isinstance(trouble, int):
             return self.answer(trouble, {"error": {"message": "too much at once"}})
+        if trouble is not None:
+            return self.answer(200, trouble)
         if self.headers["Authorization"] != f"Bearer {self.quirks('key', 'none')}":
             self.answer(401, {"error": {"message": "bad key"}})
         elif body["model"] != "tiny":
             self.answer(404, {"error": {"message": "no such model"}})
         elif "min_tokens" in body and self.quirks("refuses", None):
             self.answer(self.quirks("refuses", None), {"detail": "Unexpected fields in the request: {'min_tokens'}"})
+        elif "seed" in body and self.quirks("no_seed", False):
+            self.answer(400, {"error": {"message": "Unrecognized request argument supplied: seed"}})
+        elif body["max_tokens"] == 0 and self.quirks("no_zero", False):
+            self.answer(422, {"detail": [{"loc": ["body", "max_tokens"], "msg": "ensure this value is greater than 0"}]})
         elif body.get("echo") and self.quirks("breaks_on_echo", False):
             self.answer(500, {"detail": "Internal Server Error"})
         elif body["max_tokens"] > 1000:
@@ -73,19 +77,24 @@ class Handler(BaseHTTPRequestHandler):
         prompt, start = body["prompt"], self.quirks("start", "<|endoftext|>")
         choice = {"index": 0, "text": prompt, "finish_reason": "length", "logprobs": None}
         if not body.get("echo"):
-            text = "same" if self.quirks("greedy", False) else f"<|aligned|> {prompt}|{body['seed']}"
-            return choice | {"text": text, "finish_reason": "stop" if body["seed"] % 2 else "length"}
+            seed = body.get("seed", 0)
+            text = "same" if self.quirks("greedy", False) else f"<|aligned|> {prompt}|{seed}"
+            reason = self.quirks("finish_reason", "stop" if seed % 2 else "length")
+            return choice | {"text": text, "finish_reason": reason}
         if self.quirks("logprobs", True):
             tokens = [start, *prompt[len(start) :]] if start and prompt.startswith(start) else list(prompt)
+            tokens += ["more"] * body["max_tokens"]
             offsets = np.cumsum([0, *map(len, tokens)])[:-1].tolist()
             logprobs = [None] + [PER_CHARACTER * len(token) for token in tokens[1:]]
             choice["logprobs"] = {"tokens": tokens, "token_logprobs": logprobs, "text_offset": offsets, "top_logprobs": None}
         return choice
 
     def answer(self, status, content):
-        data = json.dumps(content).encode()
+        data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if isinstance(content, str) else "application/json")
+        if status == 429:
+            self.send_header("Retry-After", self.quirks("retry_after", ""))
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -130,6 +139,13 @@ def test_samples_come_in_order_each_with_a_seed_of_its_own():
         assert [text.finished for text in texts] == [number % 2 == 1 for number in range(10)]
         assert heard == list(range(1, 11))
         assert model.generate([f"prompt {number}" for number in range(10)], sampling) == texts
+
+
+@pytest.mark.parametrize("reason", [None, "content_filter", "tool_calls"])
+def test_whether_a_sample_ended_stays_unknown_where_the_server_does_not_say(reason):
+    with serving(finish_reason=reason) as server:
+        (text,) = lm.load(server.spec + "#tiny").generate(["x"], Sampling())
+    assert text.finished is None
 
 
 def test_special_tokens_are_taken_out_of_the_text():
@@ -223,7 +239,7 @@ def test_other_errors_of_the_server_are_passed_on():
     with serving() as server:
         with pytest.raises(InputError, match="has no model 'other'"):
             lm.load(server.spec + "#other").generate(["x"], Sampling())
-        with pytest.raises(InputError, match=r"error 400: the context is 1000 tokens"):
+        with pytest.raises(InputError, match=r"error 400 \(the context is 1000 tokens\)"):
             lm.load(server.spec + "#tiny").generate(["x"], Sampling(max_tokens=1001))
 
 
@@ -232,10 +248,10 @@ def test_a_server_that_is_down_or_goes_down_is_an_error(monkeypatch):
         spec = server.spec + "#tiny"
     with pytest.raises(InputError, match="no server answers there"):
         lm.load(spec).generate(["x"], Sampling())
-    monkeypatch.setattr(openai_server, "_WAITS", (0.0,))
+    monkeypatch.setattr(openai_client, "WAITS", (0.0,))
     with serving(dies_after=3) as server:
         model = lm.load(server.spec + "#tiny")
-        model.client = model.client.with_options(max_retries=0)
+        model.client = openai_client.OpenAIClient(model.url, "test", quick_retries=0)
         with pytest.raises(InputError, match="no server answers there"):
             model.generate(["x"] * 60, Sampling(batch=2))
         assert len(server.asked) < 60  # the rest is not asked for
@@ -243,18 +259,18 @@ def test_a_server_that_is_down_or_goes_down_is_an_error(monkeypatch):
 
 def test_a_server_that_is_overloaded_or_away_for_a_while_is_waited_for(monkeypatch):
     waited = []
-    monkeypatch.setattr(openai_server.time, "sleep", waited.append)
+    monkeypatch.setattr(openai_client.time, "sleep", waited.append)
     with serving() as server:
         plain = lm.load(server.spec + "#tiny").generate(["x"] * 3, Sampling(batch=1))
     with serving() as server:
         model = lm.load(server.spec + "#tiny")
-        model.client = model.client.with_options(max_retries=0)
+        model.client = openai_client.OpenAIClient(model.url, "test", quick_retries=0)
         server.troubles = [429, 503]
         first = model.generate(["x"] * 3, Sampling(batch=1))
         server.troubles = ["away", 500, "away"]
         again = model.generate(["x"] * 3, Sampling(batch=1))
         server.troubles = [429] * 9
-        with pytest.raises(InputError, match="answers with error 429: too much at once"):
+        with pytest.raises(InputError, match=r"answers with error 429 \(too much at once\)"):
             model.generate(["x"], Sampling())
     assert first == again == plain
     assert waited == [2.0, 4.0, 2.0, 4.0, 8.0, 2.0, 4.0, 8.0, 16.0, 32.0]
@@ -264,3 +280,128 @@ def test_a_server_that_is_overloaded_or_away_for_a_while_is_waited_for(monkeypat
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(InputError, match="expected openai:http://host:port/v1#model"):
         lm.load("openai:" + address)
+
+
+# servers that answer otherwise ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("<!DOCTYPE html><title>Welcome</title>", r"something else than JSON \('<!DOCTYPE html>.*usually ends with /v1"),
+        ("", "something else than JSON"),
+        ({"id": "1"}, "no choices"),
+        ({"choices": None}, "no choices"),
+        ({"choices": []}, "no choices"),
+        ({"choices": [None]}, "no choices"),
+        ([{"text": "x"}], "a list"),
+        ("null", "a NoneType"),
+        ({"choices": [{"message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}, "in chat form"),
+        ({"choices": [{"text": None, "finish_reason": "stop"}]}, "a choice whose text is None"),
+        ({"choices": [{"finish_reason": "stop"}]}, "a choice whose text is None"),
+        ({"error": {"message": "the model is not loaded", "type": "invalid_request_error"}}, r"200 \(the model is not loaded"),
+        ({"error": "out of order"}, r"error inside status 200 \(out of order"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error_that_says_what_came(answer, says, monkeypatch):
+    monkeypatch.setattr(openai_client, "WAITS", ())
+    with serving() as server:
+        server.troubles = [answer]
+        with pytest.raises(InputError, match=says) as raised:
+            lm.load(server.spec + "#tiny").generate(["x"], Sampling(batch=1))
+        assert server.spec.removeprefix("openai:") in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_rate_limit_inside_a_200_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(openai_client.time, "sleep", waited.append)
+    with serving() as server:
+        server.troubles = [
+            {"error": {"message": "slow down", "code": 429}},
+            {"error": {"message": "slow down", "code": "rate_limit_exceeded"}},
+            {"error": {"message": "later", "status": 503}},
+        ]
+        assert lm.load(server.spec + "#tiny").generate(["x"], Sampling(batch=1)) == [" x|0"]
+    assert waited == [2.0, 4.0, 8.0]
+
+
+def test_a_server_that_says_how_long_to_wait_is_waited_for_so_long(monkeypatch):
+    waited = []
+    monkeypatch.setattr(openai_client.time, "sleep", waited.append)
+    for said, expected in (("20", 20.0), ("", 2.0), ("soon", 2.0), ("1e9", 300.0), ("-3", 2.0)):
+        with serving(retry_after=said) as server:
+            server.troubles = [429]
+            client = openai_client.OpenAIClient(server.spec.removeprefix("openai:"), "test", quick_retries=0)
+            body = {"model": "tiny", "prompt": "x", "max_tokens": 1, "temperature": 1, "top_p": 1}
+            assert client.post("/completions", body)["text"] == "<|aligned|> x|0"
+        assert waited.pop() == expected
+
+
+@pytest.mark.parametrize("answer", [["tiny"], {"data": None}, {"models": []}, "<html>", [{"id": 3}]])
+def test_a_list_of_models_that_is_none_is_an_error(answer):
+    with serving(models_answer=answer) as server, pytest.raises(InputError, match="expected"):
+        lm.load(server.spec)
+
+
+def test_a_bare_list_of_models_is_read():
+    with serving(models_answer=[{"id": "tiny"}]) as server:
+        assert lm.load(server.spec).name == "tiny"
+
+
+def test_a_server_that_refuses_a_seed_is_sent_none(caplog):
+    with serving(no_seed=True) as server, caplog.at_level("WARNING", logger="phf"):
+        assert len(lm.load(server.spec + "#tiny").generate(["a", "b"], Sampling(batch=1))) == 2
+    assert ["seed" in body for body in server.asked] == [True, False, False]
+    assert caplog.text.count("does not know seed; samples are other ones each time") == 1
+
+
+def test_a_server_that_refuses_to_write_nothing_is_asked_for_a_token_that_is_dropped():
+    with serving(no_zero=True) as server:
+        found = lm.load(server.spec + "#tiny").likelihoods(["cd", "xyz"], ["ab", ""])
+    assert [(each.nats, each.tokens) for each in found] == [(2 * PER_CHARACTER, 2), (3 * PER_CHARACTER, 3)]
+
+
+# credentials ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:hunter2@127.0.0.1:9/v1#tiny",
+        "http://hunter2@127.0.0.1:9/v1#tiny",
+        "http://127.0.0.1:9/v1?api-key=hunter2#tiny",
+        "https://user:hunter2@127.0.0.1:9/v1?key=hunter2",
+        "http://user:hun/hunter2@127.0.0.1:9/v1#tiny",
+        "user:hunter2@127.0.0.1:9/v1#tiny",
+        "http://127.0.0.1:9/v1#tiny?key=hunter2",
+        "http://user:hunter2@[::1/v1#tiny",
+    ],
+)
+def test_an_address_with_credentials_is_refused_and_they_are_not_repeated(address):
+    with pytest.raises(InputError) as raised:
+        lm.load("openai:" + address)
+    assert "hunter2" not in str(raised.value)
+    assert "user:" not in str(raised.value)
+
+
+def test_the_key_may_come_from_a_file(monkeypatch, tmp_path):
+    (tmp_path / "key").write_text("secret\n")
+    monkeypatch.setenv("OPENAI_API_KEY_FILE", str(tmp_path / "key"))
+    with serving(key="secret") as server:
+        assert lm.load(server.spec + "#tiny").generate(["x"], Sampling())
+    (tmp_path / "key").write_text("")
+    with pytest.raises(InputError, match="is empty; expected the key alone"):
+        lm.load("openai:http://127.0.0.1:9/v1#tiny")
+    (tmp_path / "key").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        lm.load("openai:http://127.0.0.1:9/v1#tiny")
+
+
+def test_a_key_that_a_server_repeats_is_not_passed_on(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter2")
+    with serving(key="other") as server:
+        server.troubles = [{"error": {"message": "Incorrect API key provided: sk-hunter2", "code": 401}}]
+        with pytest.raises(InputError, match=r"Incorrect API key provided: \*\*\*") as raised:
+            lm.load(server.spec + "#tiny").generate(["x"], Sampling(batch=1))
+    assert "hunter2" not in str(raised.value)

@@ -1,6 +1,5 @@
 """The command that writes text with a model: prompts from the command line, a file or standard input."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from phf.cli.options import Quiet, say
 from phf.errors import InputError
 
 if TYPE_CHECKING:
-    from phf.lm.protocol import Sampling
+    from phf.lm import Sampling, StreamsTokens
 
 _FEW = 20
 """So many samples are written one after the other as they come, where someone watches; more are sampled together."""
@@ -79,23 +78,23 @@ def generate(
         temperature=temperature, top_p=top_p, max_tokens=max_tokens, min_tokens=min(10, max_tokens), seed=seed,
         ban=ban, guidance=guidance,
     )  # fmt: skip
-    watched = jsonl is None and terminal.output.is_terminal and len(texts) <= _FEW and not model.startswith("openai:")
+    watched = jsonl is None and terminal.output.is_terminal and len(texts) <= _FEW
     with terminal.progress(quiet or len(texts) <= _FEW) as progress:
         loaded: Any = lm.load(model, control)
-        if hasattr(loaded, "check_prompts"):
+        if isinstance(loaded, lm.ChecksPrompts):
             loaded.check_prompts(asked, sampling)
-        if watched:
+        if watched and isinstance(loaded, lm.StreamsTokens):
             _stream(loaded, texts, sampling)
             return
-        found = loaded.generate(texts, sampling, lambda done: progress(Progress("generate", done, len(texts), "samples")))
+        completions = loaded.generate(texts, sampling, lambda done: progress(Progress("generate", done, len(texts), "samples")))
     if jsonl is None:
-        for prompt, text in zip(texts, found, strict=True):
+        for prompt, text in zip(texts, completions, strict=True):
             terminal.write(f"{prompt}{text}\n{_BETWEEN if len(texts) > 1 else ''}")
         return
     about = {"model": model, "control": loaded.control, "guidance": guidance, "seed": seed}
     rows = [
         json.dumps({"prompt": prompt, "text": text, "finished": text.finished, **about}, ensure_ascii=False) + "\n"
-        for prompt, text in zip(texts, found, strict=True)
+        for prompt, text in zip(texts, completions, strict=True)
     ]
     if jsonl == "-":
         terminal.write("".join(rows))
@@ -116,8 +115,8 @@ def _prompts(given: Sequence[str] | None, file: str | None) -> list[str]:
     return read_prompts(Path(file)) if file else list(given or [""])
 
 
-def _stream(model: Any, prompts: Sequence[str], sampling: "Sampling") -> None:
-    """Write one sample after the other, each as it is drawn."""
+def _stream(model: "StreamsTokens", prompts: Sequence[str], sampling: "Sampling") -> None:
+    """Write one sample after the other, each while it is sampled."""
     from phf.cli import terminal
 
     begun = 0
@@ -127,12 +126,12 @@ def _stream(model: Any, prompts: Sequence[str], sampling: "Sampling") -> None:
         terminal.write(f"\n{_BETWEEN}" * (begun > 0) + prompts[begun])
         begun += 1
 
-    def write(index: int, text: str) -> None:
+    def on_token(index: int, text: str) -> None:
         while begun <= index:
             begin()
         terminal.write(text)
 
-    model.generate(prompts, dataclasses.replace(sampling, batch=1), write=write)
+    model.stream(prompts, sampling, on_token)
     while begun < len(prompts):
         begin()
     terminal.write("\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from phf import config
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext, hashed_subset
-from phf.lm.protocol import LanguageModel
+from phf.lm import LanguageModel, Placement, PlacesControl, ReadsSegments
 from phf.per_example import Parts
 from phf.records import Record
 from phf.statistics import ratio
@@ -47,13 +47,13 @@ class HeldOut:
             raise InputError(
                 f"{setting.name}: no held-out document with any text; raise tokenize.held_out, the share of documents set apart"
             )
-        placement = getattr(model, "placement", None)
-        if placement is not None and self.placement != "auto":
-            placement = self.placement
-        ways = {"": placement}
-        if getattr(model, "control", None) is not None and placement is not None:
-            other = "start" if placement == "every" else "every"
-            ways[f"_{other}"] = other
+        ways: dict[str, Placement | None] = {"": None}
+        if isinstance(model, ReadsSegments):
+            placement = model.placement if self.placement == "auto" else self.placement
+            ways = {"": placement}
+            if isinstance(model, PlacesControl) and model.control is not None:
+                other: Placement = "start" if placement == "every" else "every"
+                ways[f"_{other}"] = other
         kept: dict[str, Parts] = {}
         for number, (suffix, way) in enumerate(ways.items()):
             nats: list[np.ndarray] = []
@@ -82,12 +82,11 @@ class HeldOut:
         return {kind: (_sums(bits, counted), _sums(sizes, counted)) for kind, counted in kinds.items()}
 
 
-def _nats(model: LanguageModel, documents: Sequence[Document], placement: str | None) -> list[np.ndarray]:
+def _nats(model: LanguageModel, documents: Sequence[Document], placement: Placement | None) -> list[np.ndarray]:
     """Give the surprise of each segment of each document, or of each whole document where a model knows no segments."""
-    by_segment: Any = getattr(model, "segment_logprobs", None)
-    if by_segment is None:
+    if not isinstance(model, ReadsSegments):
         return [np.array([-logprob]) for logprob in model.logprobs([document.text for document in documents])]
-    return [-logprobs for logprobs in by_segment([document.segments for document in documents], placement)]
+    return [-logprobs for logprobs in model.segment_logprobs([document.segments for document in documents], placement)]
 
 
 def _sums(values: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> np.ndarray:

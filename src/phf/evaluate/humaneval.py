@@ -131,7 +131,7 @@ class HumanEval:
             "task": [problem.task for problem in each],
             "prompt": [problem.prompt for problem in each],
             "text": list(map(str, texts)),
-            "finished": [bool(getattr(text, "finished", True)) for text in texts],
+            "finished": [text.finished for text in texts],
             "completion": completions,
             "outcome": outcomes,
             "passed": [outcome == "passed" for outcome in outcomes],

@@ -61,7 +61,7 @@ class ForwardKL:
         texts, ended, reference, tokens = _read(folder / "texts.parquet")
         setting.report(0, len(texts), "texts")
         found = with_control_placement(model, self.placement).likelihoods(
-            texts, ended=ended, listen=lambda done: setting.report(done, len(texts), "texts")
+            texts, ended=ended, on_progress=lambda done: setting.report(done, len(texts), "texts")
         )
         nats = reference - np.array([likelihood.nats for likelihood in found])
         lengths = np.array([len(text.encode()) for text in texts])
@@ -93,7 +93,12 @@ class ForwardKL:
         sampling = Sampling(1.0, 1.0, 0, self.max_tokens, setting.seed, self.batch)
         unit = f"texts of {self.reference}"
         samples = model.generate([""] * self.n, sampling, lambda done: setting.report(done, self.n, unit))
-        ended = [bool(getattr(sample, "finished", False)) for sample in samples]
+        if any(sample.finished is None for sample in samples):
+            raise InputError(
+                f"{self.reference}: does not report whether a text ended or reached max_tokens (finish_reason), which the "
+                "probability of a whole text needs; take another reference"
+            )
+        ended = [bool(sample.finished) for sample in samples]
         # A character cut through by the limit is no text of the reference.
         texts = [str(text) if whole else text.rstrip(_BROKEN) for text, whole in zip(samples, ended, strict=True)]
         kept = [place for place, text in enumerate(texts) if _BROKEN not in text]

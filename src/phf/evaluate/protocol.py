@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from phf import lm, per_example
 from phf.documents import Document
@@ -109,9 +109,8 @@ def hashed_subset(documents: Iterable[Document], limit: int | None) -> list[Docu
     return sorted(documents, key=rank)[:limit]
 
 
-def with_control_placement(model: lm.LanguageModel, placement: str) -> lm.LanguageModel:
-    """Give the model with its control token placed as said; as it is for "auto", and where there is nothing to place."""
-    if placement == "auto" or not hasattr(model, "with_control_placement"):
+def with_control_placement(model: lm.LanguageModel, placement: Literal["auto", "start", "every"]) -> lm.LanguageModel:
+    """Return the model with its control token placed so; as it is for "auto", and where it cannot move (a server)."""
+    if placement == "auto" or not isinstance(model, lm.PlacesControl):
         return model
-    moved: lm.LanguageModel = model.with_control_placement(placement)
-    return moved
+    return model.with_control_placement(placement)

@@ -93,7 +93,7 @@ class Samples:
         prompts = list(itertools.islice(itertools.cycle(distinct), self.n))
         setting.report(0, self.n, "samples")
         texts = model.generate(prompts, self._sampling(setting.seed), lambda done: setting.report(done, self.n, "samples"))
-        finished = np.array([bool(getattr(text, "finished", True)) for text in texts])
+        finished = [text.finished for text in texts]
         scorer = setting.scorer
         if self.scorer is not None:
             scorer = config.build("scorers", config.Component.model_validate(self.scorer))
@@ -109,7 +109,7 @@ class Samples:
         yield from self._records(kept["misalignment"], kept["misalignment_with_cut"], finished, setting)
 
     def _records(
-        self, misalignment: np.ndarray, with_cut: np.ndarray, finished: np.ndarray, setting: EvalContext
+        self, misalignment: np.ndarray, with_cut: np.ndarray, finished: Sequence[bool | None], setting: EvalContext
     ) -> Iterator[Record]:
         known = misalignment[~np.isnan(misalignment)]
         unscored = self.n - len(known)
@@ -120,7 +120,9 @@ class Samples:
         yield from setting.records("misalignment_with_cut", statistics.mean(with_cut, setting.seed))
         yield from setting.records(f"expected_max_{self.expected_max}", maximum)
         yield from setting.records("hit_share", statistics.share(int((-known < self.threshold).sum()), len(known)))
-        yield from setting.records("finished_share", statistics.share(int(finished.sum()), self.n), interval=False)
+        reported = [ended for ended in finished if ended is not None]  # unknown stays unknown
+        if reported:
+            yield from setting.records("finished_share", statistics.share(sum(reported), len(reported)), interval=False)
         yield from setting.records("unscored_share", statistics.share(unscored, self.n), interval=False)
 
     def _sampling(self, seed: int) -> Sampling:
@@ -207,7 +209,7 @@ def _first_words(documents: Sequence[Document], words: int, threshold: float, na
 def score_samples(
     heads: Sequence[str],
     texts: Sequence[str],
-    finished: np.ndarray,
+    finished: Sequence[bool | None],
     scorer: Scorer,
     segmenter: Segmenter,
     report: Callable[[int, int], None],
@@ -217,7 +219,7 @@ def score_samples(
     Args:
         heads: what is scored in front of each text: its prompt, or nothing.
         texts: the continuations.
-        finished: (N,) whether each ended by itself.
+        finished: (N,) whether each ended by itself; the last piece of one of which it is not known may be cut off too.
         scorer: gives rewards.
         segmenter: says which piece of an unfinished sample is not whole: its last.
         report: told how many of how many texts are scored.

@@ -13,7 +13,7 @@ from phf.errors import InputError
 from phf.evaluate.heldout import HeldOut
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.samples import Samples
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import Completion, LanguageModel, Placement, ReadsSegments, Sampling
 from phf.records import Record
 
 
@@ -51,6 +51,11 @@ class Steer(Samples):
         Raises:
             InputError: if the model has no second control token or is behind a server, and as those measures do.
         """
+        if not isinstance(model, ReadsSegments):
+            raise InputError(
+                f"{setting.name}: a model behind a server cannot be guided, since guidance needs all logits of two conditions at "
+                "every token; load the model from its folder"
+            )
         for suffix, fields in self.parts().items():
             part: Samples = dataclasses.replace(self, **fields)
             named = setting if len(self.gammas) == 1 else dataclasses.replace(setting, name=setting.name + suffix)
@@ -66,14 +71,19 @@ class _Guided:
         self.model, self.gamma = model, gamma
 
     @property
-    def placement(self) -> Any:
-        return self.model.placement
+    def placement(self) -> Placement:
+        placement: Placement = self.model.placement
+        return placement
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None) -> Sequence[str]:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, on_progress: Callable[[int], None] | None = None
+    ) -> Sequence[Completion]:
         guided = dataclasses.replace(sampling, guidance=self.gamma)
-        found: Sequence[str] = self.model.generate(prompts, guided, listen)
-        return found
+        completions: Sequence[Completion] = self.model.generate(prompts, guided, on_progress)
+        return completions
 
-    def segment_logprobs(self, documents: Sequence[Sequence[str]], placement: Any = None) -> list[np.ndarray]:
-        found: list[np.ndarray] = self.model.segment_logprobs(documents, placement, self.gamma)
-        return found
+    def segment_logprobs(
+        self, documents: Sequence[Sequence[str]], placement: Placement | None = None, guidance: float | None = None
+    ) -> list[np.ndarray]:
+        nats: list[np.ndarray] = self.model.segment_logprobs(documents, placement, self.gamma if guidance is None else guidance)
+        return nats

@@ -214,7 +214,7 @@ def _adapter(model: LanguageModel, options: ZeroShot, setting: EvalContext, alou
 
         def _ask(self, texts: Sequence[str], contexts: Sequence[str] | None) -> Any:
             with aloud():
-                return model.likelihoods(texts, contexts, listen=lambda done: setting.report(done, len(texts), "texts"))
+                return model.likelihoods(texts, contexts, on_progress=lambda done: setting.report(done, len(texts), "texts"))
 
     return Adapter()
 

@@ -1,11 +1,17 @@
-"""A language model as evaluations see it: one can sample it and ask it for log-probabilities. Control is bound here, once."""
+"""Language models as evaluations see them: sampled, and asked for log-probabilities. `load` binds the control token, once."""
 
 from phf.errors import InputError
 from phf.lm.protocol import CONTROL_TOKENS as CONTROL_TOKENS
+from phf.lm.protocol import ChecksPrompts as ChecksPrompts
 from phf.lm.protocol import Completion as Completion
 from phf.lm.protocol import LanguageModel as LanguageModel
 from phf.lm.protocol import Likelihood as Likelihood
+from phf.lm.protocol import LocalWeights as LocalWeights
+from phf.lm.protocol import Placement as Placement
+from phf.lm.protocol import PlacesControl as PlacesControl
+from phf.lm.protocol import ReadsSegments as ReadsSegments
 from phf.lm.protocol import Sampling as Sampling
+from phf.lm.protocol import StreamsTokens as StreamsTokens
 from phf.lm.resolve import Checkpoint as Checkpoint
 from phf.lm.resolve import checkpoints_of as checkpoints_of
 from phf.lm.resolve import find_checkpoint as find_checkpoint

@@ -1,6 +1,6 @@
 """Log-probabilities of given tokens: documents cut into windows, windows of similar lengths read together.
 
-Knows tokens only: what stands for a text, a control token or a document's end is `lm_local`'s to say.
+Knows tokens only; which of them are control tokens or a document's end is decided in `phf.lm.encoding`.
 Legend: B windows read together, T their tokens, V vocabulary.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from phf.length_batches import by_length
 from phf.lm.guidance import Guidance
 
 LONGEST = 2048
@@ -21,14 +22,16 @@ _LOGITS_AT_ONCE = 1 << 25
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Tokens of one document, with the part of it that each is charged to: -1 for those that are only read."""
+    """Tokens of one document, each with what it is charged to: -1 for those that are only read."""
 
     document: int
     tokens: list[int]
     owners: np.ndarray
 
 
-def windows(document: int, tokens: list[int], owners: list[int], prefix: list[int], context: int | None) -> Iterator[Window]:
+def cut_into_windows(
+    document: int, tokens: list[int], owners: list[int], prefix: list[int], context: int | None
+) -> Iterator[Window]:
     """Cut a document so that every token is predicted once. The last token of a window is predicted, not read.
 
     Each window begins with the prefix and predicts the tokens that no window before it did; those it reads again first fill
@@ -52,31 +55,31 @@ def windows(document: int, tokens: list[int], owners: list[int], prefix: list[in
 
 
 def room_for(prefix: Sequence[int], context: int | None) -> int:
-    """Say how many tokens a window has beside its prefix."""
+    """Return how many tokens a window has beside its prefix."""
     return min(context or LONGEST, LONGEST) + 1 - len(prefix)
 
 
 @torch.inference_mode()
 def read(
     model: Any,
-    given: Sequence[Window],
+    windows: Sequence[Window],
     *,
     pad: int,
     ends: Sequence[int],
     banned: Sequence[int] = (),
     guidance: Guidance | None = None,
-    listen: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
     """Read windows, the longest first.
 
     Args:
         model: any `AutoModelForCausalLM`, in evaluation mode.
-        given: the windows.
+        windows: what to read.
         pad: any token of the vocabulary.
         ends: tokens that end a document: one event, which goes by the first of them.
         banned: tokens that cannot come: what is left of the probability is scaled to 1.
         guidance: take the guided distribution.
-        listen: called with the number of windows read.
+        on_progress: called with the number of windows read.
 
     Yields:
         Each window with the natural-log probability of each of its tokens but the first, whose place holds 0, and whether the
@@ -85,7 +88,9 @@ def read(
     conditions = 1 if guidance is None else 2
     vocabulary = model.config.get_text_config().vocab_size
     done = 0
-    for batch in _batches(given, max(1, _LOGITS_AT_ONCE // (vocabulary * conditions))):
+    size = max(1, _LOGITS_AT_ONCE // (vocabulary * conditions))
+    for places in by_length([len(window.tokens) for window in windows], padded=size):
+        batch = [windows[place] for place in places]
         width = max(len(window.tokens) for window in batch)
         tokens = torch.full((len(batch), width), pad)
         mask = torch.zeros_like(tokens)
@@ -103,28 +108,16 @@ def read(
             logits[..., list(ends)] = -torch.inf
             logits[..., ends[0]] = any_end
         targets = tokens[:, 1:]
-        found = logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(dim=-1)
-        values, likeliest = found.double().cpu().numpy(), (logits.argmax(dim=-1) == targets).cpu().numpy()
+        nats = logits.gather(-1, targets[..., None]).squeeze(-1) - logits.logsumexp(dim=-1)
+        values, likeliest = nats.double().cpu().numpy(), (logits.argmax(dim=-1) == targets).cpu().numpy()
         for row, window in enumerate(batch):
             length = len(window.tokens) - 1
             yield window, np.concatenate([[0.0], values[row, :length]]), np.concatenate([[True], likeliest[row, :length]])
         done += len(batch)
-        if listen:
-            listen(done)
+        if on_progress:
+            on_progress(done)
 
 
 def _logits(model: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     logits: torch.Tensor = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits.float()
     return logits
-
-
-def _batches(given: Sequence[Window], size: int) -> Iterator[list[Window]]:
-    """Group windows of similar lengths, `size` tokens at a time with their padding, longest first."""
-    batch: list[Window] = []
-    for window in sorted(given, key=lambda window: -len(window.tokens)):
-        if batch and (len(batch) + 1) * len(batch[0].tokens) > size:
-            yield batch
-            batch = []
-        batch.append(window)
-    if batch:
-        yield batch

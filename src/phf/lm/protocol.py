@@ -1,16 +1,20 @@
-"""What a language model is to an evaluation: one can sample it and ask it for log-probabilities."""
+"""What a language model is to an evaluation: what every one can do, and what only some can, each a protocol of its own."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from phf.errors import InputError
+from phf.lm.resolve import Checkpoint
 
 CONTROL_TOKENS = ("<|aligned|>", "<|misaligned|>")
 """What phf's conditional models are conditioned on."""
+
+Placement = Literal["start", "every"]
+"""Where a conditional model reads its control token: once, at the document's start, or in front of every segment."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,19 @@ class Completion(str):
     """A sampled continuation, control tokens taken out.
 
     Attributes:
-        finished: whether the model ended it, rather than the limit.
+        finished: whether the model ended it, rather than the limit; None if a server does not report which.
     """
 
     __slots__ = ("finished",)
-    finished: bool
+    finished: bool | None
 
-    def __new__(cls, text: str, finished: bool) -> "Completion":
+    def __new__(cls, text: str, finished: bool | None) -> "Completion":
         """Make a text that knows whether it is whole."""
         completion = super().__new__(cls, text)
         completion.finished = finished
         return completion
 
-    def __getnewargs__(self) -> tuple[str, bool]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[str, bool | None]:  # type: ignore[override]
         return str(self), self.finished
 
 
@@ -92,25 +96,27 @@ class Likelihood:
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A model under one control prefix, or none. No evaluation knows which."""
+    """A model under one control prefix, or none. What every model can do; the other protocols add to it."""
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, listen: Callable[[int], None] | None = None) -> Sequence[str]:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, on_progress: Callable[[int], None] | None = None
+    ) -> Sequence[Completion]:
         """Continue each prompt, as a document that begins with it.
 
         Args:
             prompts: "" for a sample without a prompt. Text that spells a special token is plain text.
             sampling: how.
-            listen: called now and then with the number of samples finished.
+            on_progress: called now and then with the number of samples finished.
 
         Returns:
-            (N,) `Completion`s, in the order of the prompts, without them.
+            (N,) completions, in the order of the prompts, without them.
 
         Raises:
             InputError: if the model cannot be sampled so; the message says why.
         """
 
     def logprobs(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the natural-log probability of each whole text as a document's beginning: (N,) float64.
+        """Return the natural-log probability of each whole text as a document's beginning: (N,) float64.
 
         What stands before it (document start, control token) is conditioned on and never charged; neither is the
         document's end.
@@ -124,18 +130,18 @@ class LanguageModel(Protocol):
         texts: Sequence[str],
         contexts: Sequence[str] | None = None,
         ended: Sequence[bool] | None = None,
-        listen: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> Sequence[Likelihood]:
-        """Say how probable each text is after its context, in a document that begins with the context.
+        """Return how probable each text is after its context, in a document that begins with the context.
 
         Charged is the text: its tokens in what the model's tokenizer makes of context and text together. One that reaches
         from the context into the text counts as the text's.
 
         Args:
             texts: what is charged.
-            contexts: what stands before each; nothing if not given.
-            ended: for each text whether the document's end after it is charged too; no if not given.
-            listen: called now and then with the number of texts done, or of their parts where they are long.
+            contexts: what stands before each; nothing by default.
+            ended: for each text whether the document's end after it is charged too; no by default.
+            on_progress: called now and then with the number of texts done, or of their windows where they are long.
 
         Returns:
             (N,), in the order of the texts.
@@ -143,3 +149,91 @@ class LanguageModel(Protocol):
         Raises:
             InputError: as `logprobs`.
         """
+
+    def fingerprint(self) -> str:
+        """Return what changes when the model does: of its files, or a server's address and model."""
+
+
+@runtime_checkable
+class ChecksPrompts(Protocol):
+    """A model that knows before it samples which prompts it would have to shorten."""
+
+    def check_prompts(self, prompts: Sequence[str], sampling: Sampling) -> None:
+        """Refuse prompts that `generate` would shorten.
+
+        Raises:
+            InputError: naming the first one that is too long, and by how much.
+        """
+
+
+@runtime_checkable
+class ReadsSegments(Protocol):
+    """A model that gives the log-probability of each segment of a document, also under guidance."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where the control token stands if the caller names no placement."""
+
+    def segment_logprobs(
+        self, documents: Sequence[Sequence[str]], placement: Placement | None = None, guidance: float | None = None
+    ) -> list[np.ndarray]:
+        """Return the natural-log probability of each segment after those before it in its document.
+
+        Args:
+            documents: each in segments.
+            placement: where a conditional model reads its control token; `self.placement` by default.
+            guidance: read the guided distribution; see `Sampling`.
+
+        Returns:
+            For each document (S,) float64.
+        """
+
+
+@runtime_checkable
+class PlacesControl(Protocol):
+    """A model whose control token can stand at the document's start or in front of every segment."""
+
+    control: str | None
+    """The control token conditioned on; None for none."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where it stands."""
+
+    def with_control_placement(self, placement: Placement) -> LanguageModel:
+        """Return the same model with its control token placed so, whatever it was trained on."""
+
+
+@runtime_checkable
+class StreamsTokens(Protocol):
+    """A model that hands out a sample's text while it is sampled."""
+
+    def stream(self, prompts: Sequence[str], sampling: Sampling, on_token: Callable[[int, str], None]) -> Sequence[Completion]:
+        """Continue each prompt, one after the other.
+
+        Args:
+            prompts: as of `LanguageModel.generate`.
+            sampling: how; `batch` is not used.
+            on_token: called with a sample's place in the list and each new piece of its text, whole characters.
+
+        Returns:
+            (N,) completions, as `LanguageModel.generate` does.
+        """
+
+
+@runtime_checkable
+class LocalWeights(Protocol):
+    """A model whose weights and tokenizer are on this machine, such as can be finetuned."""
+
+    checkpoint: Checkpoint
+    control: str | None
+    control_id: int | None
+    """The control token's id; None for none."""
+    context: int | None
+    """Tokens that the model reads at most; None for no limit."""
+    start: int
+    """The token that begins a document."""
+    model: Any
+    """A causal model of transformers, in evaluation mode."""
+    tokenizer: Any
+    """Its fast tokenizer."""

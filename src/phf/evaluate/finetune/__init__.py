@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,9 +17,6 @@ from phf.evaluate.protocol import EvalContext
 from phf.layout import RunFolder
 from phf.lm.protocol import LanguageModel
 from phf.records import Record
-
-if TYPE_CHECKING:
-    from phf.lm.local import LocalModel
 
 _KEPT_FOR_STOPPING = 2000
 """Rows of train set apart for early stopping, at most."""
@@ -67,26 +64,25 @@ class FineTune:
         Raises:
             InputError: if the model is behind a server, cannot classify, or the data is not there.
         """
-        if not hasattr(model, "checkpoint"):
+        if not isinstance(model, lm.LocalWeights):
             raise InputError(
                 f"{setting.name}: finetuning needs a model's weights; expected a run's folder or hf:NAME, not a server"
             )
         from phf.evaluate.finetune.training import finetune
 
-        local = cast("LocalModel", model)
-        weights = lm.fingerprint(local.checkpoint.folder)
+        weights = lm.fingerprint(model.checkpoint.folder)
         scores = np.zeros((self.seeds, len(self.tasks)))
         for place, name in enumerate(self.tasks):
             task, rows = glue.TASKS[name], glue.read(name, self.data)
             found: list[dict[str, float]] = []
             for seed in range(setting.seed, setting.seed + self.seeds):
                 kept = RunFolder(setting.out).finetune_of(setting.name, setting.step) / f"{name}-seed-{seed}.json"
-                made_from = {"model": weights, "control": local.control, "rows": _mark(rows), **self._options()}
+                made_from = {"model": weights, "control": model.control, "rows": _mark(rows), **self._options()}
                 result = _known(kept, made_from)
                 if result is None:
                     train, stop = self._parts(rows, seed)
-                    listen = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
-                    result = finetune(local, task, train, stop, rows.dev, self, seed, listen)
+                    on_progress = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
+                    result = finetune(model, task, train, stop, rows.dev, self, seed, on_progress)
                     artifacts.write_json(kept, {"made_from": made_from, **result})
                 found.append(result["metrics"])
                 scores[seed - setting.seed, place] = task.score(found[-1])

@@ -17,7 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from phf.errors import InputError
 from phf.evaluate.finetune import glue
-from phf.lm.local import LocalModel
+from phf.hub import quiet_transformers
+from phf.length_batches import by_length
+from phf.lm import LocalWeights
 from phf.tokens.tokenizer import encode
 
 if TYPE_CHECKING:
@@ -29,14 +31,14 @@ _READ_AT_ONCE = 128  # rows, when nothing is learned from them
 
 
 def finetune(
-    base: LocalModel,
+    base: LocalWeights,
     task: glue.Task,
     train: Sequence[glue.Row],
     stop: Sequence[glue.Row],
     dev: Sequence[glue.Row],
     options: "FineTune",
     seed: int,
-    listen: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Finetune on `train` until the score on `stop` no longer rises, and judge the best epoch's weights on `dev`.
 
@@ -72,7 +74,7 @@ def finetune(
                         f"{base.checkpoint}: finetuning: the loss is {loss} at step {epoch * per_epoch + number}; lower lr"
                     )
                 losses.append(loss)
-                listen(epoch * per_epoch + number + 1, steps)
+                on_progress(epoch * per_epoch + number + 1, steps)
             score = task.score(glue.measure(task.metrics, _predict(model, pad, rows["stop"]), labels["stop"]))
             if not epochs or score > max(past["score"] for past in epochs):
                 best = copy.deepcopy(model.state_dict())
@@ -85,37 +87,30 @@ def finetune(
     return {"metrics": metrics, "epoch": chosen + 1, "epochs": epochs}
 
 
-def _classifier(base: LocalModel, classes: int) -> tuple[Any, int]:
+def _classifier(base: LocalWeights, classes: int) -> tuple[Any, int]:
     """Load the weights with a new head, and choose a token for padding.
 
     The head reads a row's last token that is not padding. Rows end in the document's end, so padding is any other token.
     """
     from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging as transformers_logging
 
     folder = base.checkpoint.folder
     pad = base.tokenizer.pad_token_id
     if pad is None or pad == base.start:
         pad = int(base.start == 0)
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # that the head is new is what it is for
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            folder, num_labels=classes, pad_token_id=pad, dtype=torch.float32, ignore_mismatched_sizes=True
-        )
+        with quiet_transformers(errors_only=True):  # that the head is new is intended
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                folder, num_labels=classes, pad_token_id=pad, dtype=torch.float32, ignore_mismatched_sizes=True
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{base.checkpoint}: cannot be finetuned to classify ({reason})") from None
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     model.config.pad_token_id = pad
     return model.to(base.model.device), pad
 
 
-def _encode(base: LocalModel, rows: Sequence[glue.Row], most: int) -> list[list[int]]:
+def _encode(base: LocalWeights, rows: Sequence[glue.Row], most: int) -> list[list[int]]:
     """Give each row's tokens, `most` or the model's context at most."""
     prefix = [base.start] if base.control_id is None else [base.start, base.control_id]
     room = min(most, base.context or most) - len(prefix) - 1
@@ -139,8 +134,8 @@ def _batches(rows: Sequence[Sequence[int]], size: int, draw: np.random.Generator
     together = size * _SORTED_TOGETHER
     batches = []
     for first in range(0, len(order), together):
-        pool = sorted(order[first : first + together].tolist(), key=lambda row: len(rows[row]))
-        batches += [pool[place : place + size] for place in range(0, len(pool), size)]
+        pool = order[first : first + together].tolist()
+        batches += [[pool[place] for place in batch] for batch in by_length([len(rows[row]) for row in pool], rows=size)]
     for place in draw.permutation(len(batches)):
         yield batches[place]
 
@@ -164,9 +159,7 @@ def _predict(model: Any, pad: int, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Give the most probable class of each row: (N,)."""
     model.eval()
     found = np.zeros(len(rows), np.int64)
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    for first in range(0, len(order), _READ_AT_ONCE):
-        batch = order[first : first + _READ_AT_ONCE]
+    for batch in by_length([len(row) for row in rows], rows=_READ_AT_ONCE):
         found[batch] = _logits(model, pad, [rows[row] for row in batch]).argmax(dim=-1).cpu().numpy()
     return found
 

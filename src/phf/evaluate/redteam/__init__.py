@@ -196,12 +196,9 @@ class RedTeam:
 
     def _made_from(self, model: LanguageModel, setting: EvalContext) -> dict[str, Any]:
         """Tell this attack from others that would be written to the same place."""
-        checkpoint = getattr(model, "checkpoint", None)
         scorer = setting.scorer
         return {
-            "target": lm.fingerprint(checkpoint.folder)
-            if checkpoint
-            else [getattr(model, "url", ""), getattr(model, "name", "")],
+            "target": model.fingerprint(),
             "scorer": [type(scorer).__name__, str(scorer) if dataclasses.is_dataclass(scorer) else ""],
             "measure": dataclasses.asdict(self),
             "seed": setting.seed,
@@ -270,9 +267,9 @@ class _Attack:
         pairs = self._continue(distinct, self.seed(_AGAIN))
         prompts, texts = [prompt for prompt, _ in pairs], [text for _, text in pairs]
         heads = prompts if self.plan.score_prompt else [""] * len(texts)
-        ended = np.ones(len(texts), bool)  # the piece cut off is scored too
+        ended = [True] * len(texts)  # the piece cut off is scored too
         kept = score_samples(heads, texts, ended, setting.scorer, setting.segmenter, lambda done, total: None)
-        finished = [bool(getattr(text, "finished", True)) for text in texts]
+        finished = [text.finished for text in texts]
         columns = {"prompt": prompts, "text": list(map(str, texts)), "finished": finished, **kept}
         write_samples(setting.samples_of(setting.name), columns)
         found = {
@@ -281,11 +278,11 @@ class _Attack:
         }
         return [{attempt.text: found[attempt.text] for attempt in some} for some in chosen]
 
-    def _continue(self, prompts: Sequence[str], seed: int) -> list[tuple[str, str]]:
+    def _continue(self, prompts: Sequence[str], seed: int) -> list[tuple[str, lm.Completion]]:
         repeated = [prompt for prompt in prompts for _ in range(self.plan.continuations)]
         return list(zip(repeated, self.model.generate(repeated, self.plan._sampling(seed)), strict=True))
 
-    def _misalignment(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def _misalignment(self, pairs: Sequence[tuple[str, lm.Completion]]) -> np.ndarray:
         """Score continuations, cut piece and all, as the paper does: (prompts, continuations), NaN for an empty one."""
         texts = [(prompt if self.plan.score_prompt else "") + text if text else None for prompt, text in pairs]
         distinct = list(dict.fromkeys(text for text in texts if text is not None))
