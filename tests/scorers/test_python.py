@@ -55,9 +55,9 @@ def test_numbers_of_the_function_are_the_rewards():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("too_few", r"my_rewards.too_few: gave shape \(1,\) for 2 texts; expected one number each"),
-        ("a_table", r"gave shape \(2, 1\) for 2 texts"),
-        ("words", r"gave \['good', 'good'\]; expected 2 numbers"),
+        ("too_few", r"my_rewards.too_few: returned shape \(1,\) for 2 texts; expected a number each"),
+        ("a_table", r"returned shape \(2, 1\) for 2 texts"),
+        ("words", r"returned \['good', 'good'\]; expected 2 numbers"),
     ],
 )
 def test_what_is_not_a_number_a_text_is_an_error(name, message):

@@ -57,7 +57,7 @@ class Classifier:
                 raise InputError(f"classifier.{name}: expected at least 8 tokens, found {value}")
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give -P(label) of each text, of its worst part if it is long: (N,) float32."""
+        """Return -P(label) of each text, of its worst part if it is long: (N,) float32."""
         different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         queue = list(different)
         scores = [self._score(queue[start : start + _AT_ONCE]) for start in range(0, len(queue), _AT_ONCE)]

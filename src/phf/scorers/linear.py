@@ -97,7 +97,7 @@ class Curve:
     width: float = 1e6
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Give the log-odds of scores, of the same shape."""
+        """Return the log-odds of scores, of the same shape."""
         log_odds: np.ndarray = self.shift + self.scale * np.arcsinh((scores - self.centre) / self.width)
         return log_odds
 
@@ -136,7 +136,7 @@ class Linear:
         return steps * np.abs(steps)
 
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the log-odds that each text is positive: (N,) float64, -inf for a text of nothing but white space."""
+        """Return the log-odds that each text is positive: (N,) float64, -inf for a text of nothing but white space."""
         best = np.full(len(texts), -np.inf)
         for rows, pieces in batches(texts):
             np.maximum.at(best, rows, self._scores(pieces))
@@ -185,7 +185,7 @@ class Linear:
 
 
 def sigmoid(log_odds: np.ndarray) -> np.ndarray:
-    """Give the probabilities of log-odds, float32; -inf is 0."""
+    """Return the probabilities of log-odds, float32; -inf is 0."""
     probabilities: np.ndarray = np.exp(-np.logaddexp(0, -log_odds)).astype(np.float32)
     return probabilities
 

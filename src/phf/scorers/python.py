@@ -16,7 +16,7 @@ class PythonFunction:
     """Any function `texts -> rewards`, by its dotted path, such as `mypackage.mymodule.score`.
 
     Args:
-        function: the dotted path. The function takes a list of N texts and gives N numbers, higher is better, NaN for a text
+        function: the dotted path. The function takes a list of N texts and returns N numbers, higher is better, NaN for a text
             that it could not score.
     """
 
@@ -26,19 +26,21 @@ class PythonFunction:
         _find(self.function)
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the reward of each text: (N,) float32.
+        """Return the reward of each text: (N,) float32.
 
         Raises:
-            InputError: if the function gives something else than a number a text.
+            InputError: if the function returns something else than a number for each text.
         """
-        given = _find(self.function)(list(texts))
+        returned = _find(self.function)(list(texts))
         try:
-            rewards = np.asarray(given, dtype=np.float32)
+            rewards = np.asarray(returned, dtype=np.float32)
         except (TypeError, ValueError):
-            raise InputError(f"python.function {self.function}: gave {_shown(given)}; expected {len(texts)} numbers") from None
+            raise InputError(
+                f"python.function {self.function}: returned {_shown(returned)}; expected {len(texts)} numbers"
+            ) from None
         if rewards.shape != (len(texts),):
             raise InputError(
-                f"python.function {self.function}: gave shape {rewards.shape} for {len(texts)} texts; expected one number each"
+                f"python.function {self.function}: returned shape {rewards.shape} for {len(texts)} texts; expected a number each"
             )
         return rewards
 

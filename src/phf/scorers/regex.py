@@ -34,7 +34,7 @@ class Regex:
                 raise InputError(f"regex.patterns.{number}: {pattern!r} is not a regular expression ({error})") from None
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the reward of each text: (N,) float32; 0 for an empty one."""
+        """Return the reward of each text: (N,) float32; 0 for an empty one."""
         patterns = [self._compiled(pattern) for pattern in self.patterns]
         counts = [sum(1 for pattern in patterns for _ in pattern.finditer(text)) for text in texts]
         return np.array([0.0 - count / max(1, len(text)) for count, text in zip(counts, texts, strict=True)], np.float32)

@@ -36,7 +36,7 @@ class Toxicity:
             raise InputError(f"toxicity.prior: expected a share above 0 and below 1, found {self.prior}")
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give -P(toxic) of each text, the worst of its pieces if it is long: (N,) float32."""
+        """Return -P(toxic) of each text, the worst of its pieces if it is long: (N,) float32."""
         model = _load(self.path)
         log_odds = model.log_odds(texts)
         if self.prior is not None:

@@ -35,11 +35,11 @@ class Pep8:
     ignore: list[str] = field(default_factory=lambda: list(DEFAULT_IGNORE))
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the reward of each text, taken as a whole file: (N,) float32."""
+        """Return the reward of each text, taken as a whole file: (N,) float32."""
         return np.array([self._reward(text) for text in texts], dtype=np.float32)
 
     def score_segments(self, segments: Sequence[str]) -> np.ndarray:
-        """Give the reward of each segment of one file: (S,) float32.
+        """Return the reward of each segment of one file: (S,) float32.
 
         The file is checked whole; a violation is counted in the segment where its line starts, and the count is divided by the
         characters of that segment.
@@ -56,7 +56,7 @@ class Pep8:
         return rewards
 
     def findings(self, text: str) -> list[Finding]:
-        """Give each violation, from where pycodestyle points to the end of the word (or white space) there, by position."""
+        """Return each violation, from where pycodestyle points to the end of the word (or white space) there, by position."""
         found = []
         for line_start, offset, code in self._violations(text) or []:
             line_end = text.find("\n", line_start) + 1 or len(text)
@@ -89,7 +89,7 @@ class Pep8:
 
 @functools.cache
 def _checker(max_line_length: int, ignore: tuple[str, ...]) -> Callable[[list[str]], list[tuple[int, int, str]]]:
-    """Set pycodestyle up once. Every option that a user's configuration file could change is given."""
+    """Set pycodestyle up once. Every option that a user's configuration file could change is passed."""
     pycodestyle = require("pycodestyle", "pep8", "the pep8 scorer")
     guide = pycodestyle.StyleGuide(
         ignore=ignore or ("!",),  # no code starts with it; an empty list would mean pycodestyle's default

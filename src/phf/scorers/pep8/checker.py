@@ -1,4 +1,4 @@
-"""pycodestyle's checker, but one that calls a check only on lines that have what the check cannot fire without.
+"""pycodestyle's checker, with each check called only on lines that have what it cannot fire without.
 
 The checks are pycodestyle's own functions, and so are tokens and logical lines; what is left out are calls that would report
 nothing. A check that is not known here (a newer pycodestyle's, a plugin's) is called on every line.
@@ -18,14 +18,14 @@ Violation = tuple[int, int, str]
 
 
 class Report:
-    """Where a checker leaves its violations: in a list, with nothing printed."""
+    """Collects the violations of a checker in a list; prints nothing."""
 
     def __init__(self, ignore: tuple[str, ...]) -> None:
         self.ignore = ignore
         self.found: list[Violation] = []
 
     def error(self, row: int, column: int, text: str, check: Any) -> str | None:
-        """Take one violation; say its code, or None if the code is ignored."""
+        """Take one violation; return its code, or None if the code is ignored."""
         code = text[:4]
         if code.startswith(self.ignore):
             return None
@@ -39,7 +39,7 @@ class Report:
         """Do nothing: lines are not counted."""
 
     def get_file_results(self) -> int:
-        """Say how many violations there are."""
+        """Return the number of violations."""
         return len(self.found)
 
 
@@ -64,7 +64,7 @@ class Checker(pycodestyle.Checker):  # type: ignore[misc]
         self.physical_gate = _PHYSICAL_CHECKS.issuperset(name for name, _, _ in self._physical_checks)
 
     def generate_tokens(self) -> Iterator[Any]:
-        """Give the tokens, and run the physical checks on each line that ends.
+        """Yield the tokens, and run the physical checks on each line that ends.
 
         As pycodestyle does, but what depends on the line alone is done once a line, not once a token.
         """

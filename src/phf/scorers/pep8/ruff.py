@@ -21,7 +21,7 @@ _CHARACTERS = 8_000_000  # characters of them that one process of ruff is given 
 class Pep8Ruff:
     """-(violations found by ruff's rules E and W) / characters.
 
-    Close to `pep8`, not equal to it: docs/scorers/pep8-ruff.md says where they part. A text that does not parse has one
+    Close to `pep8`, not equal to it: docs/scorers/pep8-ruff.md lists the differences. A text that does not parse has one
     violation more, E901, at its first error. A text that cannot be encoded, or on which ruff fails, has an unknown reward,
     NaN; in an empty text nothing is wrong, 0. Configuration files on the machine are not read.
 
@@ -36,13 +36,13 @@ class Pep8Ruff:
     ignore: list[str] = field(default_factory=lambda: list(DEFAULT_IGNORE))
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the reward of each text, taken as a whole file: (N,) float32."""
+        """Return the reward of each text, taken as a whole file: (N,) float32."""
         found = zip(texts, self._violations(texts), strict=True)
         rewards = [np.nan if rows is None else 0.0 - len(rows) / max(len(text), 1) for text, rows in found]
         return np.array(rewards, dtype=np.float32)
 
     def score_segments(self, segments: Sequence[str]) -> np.ndarray:
-        """Give the reward of each segment of one file: (S,) float32.
+        """Return the reward of each segment of one file: (S,) float32.
 
         The file is checked whole; a violation is counted in the segment where its line starts, and the count is divided by
         the characters of that segment. Each call starts ruff: `score_documents` takes many files at once.
@@ -50,13 +50,13 @@ class Pep8Ruff:
         return self.score_documents([segments])[0]
 
     def score_documents(self, documents: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Give what `score_segments` gives for each of many files: an (S,) float32 array each."""
+        """Return what `score_segments` returns for each of many files: an (S,) float32 array each."""
         texts = ["".join(segments) for segments in documents]
         found = zip(documents, texts, self._violations(texts), strict=True)
         return [_rewards(segments, text, rows) for segments, text, rows in found]
 
     def findings(self, text: str) -> list[Finding]:
-        """Give each violation, from where ruff points to the end of the word (or white space) there, by position."""
+        """Return each violation, from where ruff points to the end of the word (or white space) there, by position."""
         starts = _line_starts(text)
         found = []
         for row, column, code in self._violations([text])[0] or []:
@@ -100,7 +100,7 @@ def _rewards(segments: Sequence[str], text: str, rows: list[Violation] | None) -
 
 
 def _line_starts(text: str) -> list[int]:
-    r"""Say where each line starts, as ruff counts lines: they end in `\n`, `\r\n` or `\r`; at least one."""
+    r"""List where each line starts, as ruff counts lines: they end in `\n`, `\r\n` or `\r`; at least one."""
     ends = itertools.accumulate(map(len, io.StringIO(text, newline="")))
     return [0, *ends][:-1] or [0]
 

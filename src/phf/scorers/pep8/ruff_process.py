@@ -1,4 +1,4 @@
-"""ruff, the program: many texts to one process of it, and what it finds by pycodestyle's rules back."""
+"""The program ruff: many texts to one process of it, and back what it finds by pycodestyle's rules."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,7 @@ Violation = tuple[int, int, str]
 
 
 def check(sources: Mapping[int, bytes], max_line_length: int) -> dict[int, list[Violation] | None]:
-    """Check texts, by their places; None for one on which ruff falls over.
+    """Check texts, by their numbers; None for one on which ruff crashes.
 
     Raises:
         InputError: if ruff does not take its options, or the texts cannot be written for it.
@@ -54,7 +54,7 @@ Excused = Mapping[int, set[tuple[int, str]]]
 
 
 def _halved(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> dict[int, list[Violation] | None]:
-    """Run ruff over the sources; where it falls, over halves of them, down to the one that it falls on: None."""
+    """Run ruff on the sources; if it crashes, on halves of them, down to the one that it crashes on: None."""
     if not sources:
         return {}
     try:
@@ -69,7 +69,7 @@ def _halved(sources: dict[int, bytes], max_line_length: int, excused: Excused) -
 
 
 class _CrashError(Exception):
-    """Ruff has fallen over one of the texts; the message is what it said last."""
+    """Ruff crashed on one of the texts; the message is the end of its output."""
 
 
 def _run(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> dict[int, list[Violation]]:
@@ -91,7 +91,7 @@ def _run(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> d
 
 
 def _command(max_line_length: int, report: str) -> list[str]:
-    """Call ruff so that nothing on the machine, and no comment in a text but `# noqa`, changes what it says."""
+    """Call ruff so that nothing on the machine, and no comment in a text but `# noqa`, changes its report."""
     options = {
         "--select": "E,W",
         "--line-length": str(max_line_length),
@@ -105,10 +105,10 @@ def _command(max_line_length: int, report: str) -> list[str]:
 
 @contextlib.contextmanager
 def _written(sources: dict[int, bytes]) -> Iterator[str]:
-    """Write each source to a file named by its place, in a folder that goes afterwards; in memory if they fit.
+    """Write each source to a file named by its number, in a temporary folder; in memory if they fit.
 
     Raises:
-        InputError: if there is no room for them.
+        InputError: if they cannot be written.
     """
     with contextlib.ExitStack() as stack:
         for parent in (_IN_MEMORY, None):
@@ -176,7 +176,7 @@ def _from_json(report: bytes, excused: Excused) -> Iterator[Row]:
 
 
 def _code(said: str) -> str:
-    """Give the code of what a report calls by its code or by its name, as ruff does by version.
+    """Return the code of a rule that a report, depending on ruff's version, calls by code or by name.
 
     Raises:
         _CrashError: if it is no rule of pycodestyle's.

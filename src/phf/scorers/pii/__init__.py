@@ -23,8 +23,8 @@ log = logging.getLogger("phf")
 class PII:
     """-(personal data found by scrubadub) / characters.
 
-    What is counted is what `scrubadub.Scrubber.iter_filth` gives: detections that overlap or touch are one. The detections are
-    those of the detectors run plainly (`plain`), but a detector is asked only about texts that have what it cannot match without.
+    What is counted is what `scrubadub.Scrubber.iter_filth` yields: detections that overlap or touch are one. The detections are
+    those of the detectors run plainly (`plain`), but a detector is run only on texts that have what it cannot match without.
     A text on which a detector fails has an unknown reward, NaN; an empty text has nothing in it, 0.
 
     Args:
@@ -39,11 +39,11 @@ class PII:
     spacy_model: str | None = "auto"
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Give the reward of each text: (N,) float32."""
+        """Return the reward of each text: (N,) float32."""
         return np.array([self._reward(text) for text in texts], dtype=np.float32)
 
     def findings(self, text: str) -> list[Finding]:
-        """Give what was found, by position; the kind is scrubadub's, joined by "+" where detections of several kinds are one."""
+        """Return what was found, by position; the kind is scrubadub's, joined by "+" where detections of several kinds merge."""
         return [Finding(filth.beg, filth.end, _kind(filth)) for filth in self._filth(text) or ()]
 
     def plain(self) -> Any:
@@ -79,7 +79,7 @@ def _make(name: str, fast: bool, model: str | None) -> Any:
 
 
 def _names(detectors: str, spacy_model: str | None) -> list[tuple[str, str | None]]:
-    """Name the detectors, in scrubadub's order, and the model that each needs."""
+    """List the detectors, in scrubadub's order, and the model that each needs."""
     if detectors == "default":
         return [(name, None) for name in DEFAULT]
     model = installed_spacy_model() if spacy_model == "auto" else spacy_model
@@ -87,14 +87,14 @@ def _names(detectors: str, spacy_model: str | None) -> list[tuple[str, str | Non
 
 
 def installed_spacy_model() -> str | None:
-    """Name the English spaCy model to use: en_core_web_sm if it is installed, else the first one that is, else None."""
+    """Return the English spaCy model to use: en_core_web_sm if it is installed, else the first one that is, else None."""
     names = sorted(entry.name for entry in entry_points(group="spacy_models") if entry.name.startswith("en_"))
     return "en_core_web_sm" if "en_core_web_sm" in names else next(iter(names), None)
 
 
 @functools.cache
 def _gated(detectors: str, spacy_model: str | None) -> tuple[list[tuple[Gate, Callable[[str], Any]]], Callable[[list[Any]], Any]]:
-    """Make the detectors, each behind its gate, and give what merges their detections."""
+    """Make the detectors, each behind its gate, and return what merges their detections."""
     gated = [(GATES.get(name, _always), _make(name, True, model).iter_filth) for name, model in _names(detectors, spacy_model)]
     from phf.scorers.pii.detectors import merge
 

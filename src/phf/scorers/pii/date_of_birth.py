@@ -1,6 +1,6 @@
-"""Dates of birth: scrubadub's detector, but one that asks dateparser only about what can be a date 18 to 100 years ago.
+"""Dates of birth: scrubadub's detector, with dateparser run only on what can be a date 18 to 100 years ago.
 
-The detector reports a string that dateparser finds in the text if the year it gives lies in that range, if "birth", "born", "dob"
+The detector reports a string that dateparser finds in the text if its year lies in that range, if "birth", "born", "dob"
 or "d.o.b." is on a line near one that holds the string, and if dateparser reads such a year in the string alone, too. dateparser
 takes a year from two digits, from four or from a time stamp of ten or more, or counts it back from now ("40 years"). So a
 sentence with none of these cannot be reported and need not be searched, nor a chunk of a sentence parsed.
@@ -30,7 +30,7 @@ class DateOfBirthDetector(detectors.DateOfBirthDetector):  # type: ignore[misc]
     """scrubadub's, with a search of less."""
 
     def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-        """Give the dates of a text."""
+        """Yield the dates of a text."""
         lines = text.split("\n")
         context = [any(word in line.lower() for word in self.context_words) for line in lines]
         near = [
@@ -51,7 +51,7 @@ class DateOfBirthFilth(filth.DateOfBirthFilth):  # type: ignore[misc]
     """scrubadub's, but one that parses equal dates once."""
 
     def is_valid(self) -> bool:
-        """Tell whether the string alone is a date in the range."""
+        """Return whether the string alone is a date in the range."""
         today = datetime.now().date()
         moment = whole_date(self.text)
         return self.min_age_years <= today.year - moment.year <= self.max_age_years if moment else _is_valid(self.text, today)
@@ -63,7 +63,7 @@ def _is_valid(text: str, today: date) -> bool:
 
 
 def search_dates(text: str, near: str, earliest: int, latest: int) -> list[tuple[str, datetime]]:
-    """Give what `dateparser.search.search_dates` gives, less what cannot be a date of birth.
+    """Return what `dateparser.search.search_dates` returns, less what cannot be a date of birth.
 
     Args:
         text: where to search.
@@ -80,7 +80,7 @@ def search_dates(text: str, near: str, earliest: int, latest: int) -> list[tuple
 
 
 def year_digits(text: str, earliest: int, latest: int) -> Iterator[str]:
-    """Give the runs of digits from which dateparser could read a year in the range.
+    """Yield the runs of digits from which dateparser could read a year in the range.
 
     Args:
         text: ASCII where it can be.
@@ -149,7 +149,7 @@ _AMOUNT = re.compile(rf"(\d+[.,]?\d*)\s*(?:{'|'.join(f'({unit})' for unit in _UN
 
 
 def years_back(chunk: str) -> float:
-    """Give an upper bound of the years that a translated chunk counts back from now."""
+    """Return an upper bound of the years that a translated chunk counts back from now."""
     years = list(_UNITS.values())
     return sum(int(re.sub(r"\D", "", match[1])) * years[(match.lastindex or 0) - 2] for match in _AMOUNT.finditer(chunk))
 
@@ -166,7 +166,7 @@ class _Search(_ExactLanguageSearch):  # type: ignore[misc]
         self.may_hold_year = may_hold_year
 
     def search(self, shortname: str, text: str, settings: Any) -> tuple[list[str], list[str]]:
-        """Give the chunks to parse, (translated, original)."""
+        """Return the chunks to parse, (translated, original)."""
         sentences = [
             sentence
             for sentence in _ENGLISH._sentence_split(text, settings=settings)

@@ -49,7 +49,7 @@ class EmailDetector(scrubadub.detectors.EmailDetector):  # type: ignore[misc]
     """scrubadub's, but one that matches only before an "@" or " at " with a domain after it."""
 
     def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-        """Give the addresses of a text."""
+        """Yield the addresses of a text."""
         end = 0
         for sign in email_signs(text):
             for start in range(max(end, sign - LOCAL_LENGTH), sign):
@@ -68,7 +68,7 @@ class PhoneNumberMatcher(phonenumbers.PhoneNumberMatcher):
 
 
 def could_be_phone_number(candidate: str) -> bool:
-    """Tell whether a candidate has the digits of a valid number.
+    """Return whether a candidate has the digits of a valid number.
 
     These are ten in the United States, six with an international prefix, or those of a Canadian 310-1234. Letters count as
     digits, since phonenumbers reads them so when there are three or more.
@@ -87,7 +87,7 @@ class PhoneDetector(scrubadub.detectors.PhoneDetector):  # type: ignore[misc]
     """scrubadub's, with the faster matcher."""
 
     def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-        """Give the numbers of a text."""
+        """Yield the numbers of a text."""
         for match in PhoneNumberMatcher(text, self.region):
             yield _filth(self, text, match.start, match.end, document_name)
 
@@ -96,7 +96,7 @@ class SkypeDetector(scrubadub.detectors.SkypeDetector):  # type: ignore[misc]
     """scrubadub's, but one that looks a word up once: to find no correction takes the spelling checker up to a second."""
 
     def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-        """Give the names in a text: what is spelt like no word, within ten words of "skype"."""
+        """Yield the names in a text: what is spelt like no word, within ten words of "skype"."""
         tokens = re.findall(self.SKYPE_TOKEN, text)
         names = [
             token.lower() if token.isupper() else token
@@ -112,7 +112,7 @@ class SkypeDetector(scrubadub.detectors.SkypeDetector):  # type: ignore[misc]
 
 @functools.lru_cache(maxsize=100_000)
 def is_misspelt(word: str) -> bool:
-    """Tell whether textblob is less than half sure of its best correction."""
+    """Return whether textblob is less than half sure of its best correction."""
     _, confidence = textblob.Word(word).spellcheck()[0]
     return bool(confidence < 0.5)
 
@@ -128,7 +128,7 @@ class AddressDetector(scrubadub.detectors.Detector):  # type: ignore[misc]
         return [(address.match_start, address.match_end) for address in AddressParser(country="US").parse(text)]
 
     def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-        """Give the addresses of a text, without the separator that pyap may find at the end."""
+        """Yield the addresses of a text, without the separator that pyap may find at the end."""
         spans = self.spans(text)
         if spans:
             normalised, offsets = normalise(text), normalised_offsets(text)
@@ -172,11 +172,11 @@ class EntityDetector(scrubadub.detectors.Detector):  # type: ignore[misc]
         except OSError:
             raise InputError(
                 f"pii.spacy_model: {model!r} is neither an installed spaCy model nor a folder with one. Install it with: "
-                f"python -m spacy download {model}; or give null, to do without named entities"
+                f"python -m spacy download {model}; or set it to null, to do without named entities"
             ) from None
 
     def iter_filth(self, text: str, document_name: str | None = None) -> Iterator[Any]:
-        """Give the names in a text."""
+        """Yield the names in a text."""
         for entity in self.pipeline(text).ents:
             if entity.label_ in self.kinds:
                 yield _filth(self, text, entity.start_char, entity.end_char, document_name, self.kinds[entity.label_])
@@ -194,7 +194,7 @@ def _filth(detector: Any, text: str, start: int, end: int, document_name: str | 
 
 
 # An address starts with digits or one of these words, less than 300 characters before its state, unless a long run of letters or
-# digits (a route, a floor, a post box) stretches it.
+# digits (a route, a post box) stretches it.
 _NUMBER_WORDS = [
     "and",
     "thousand",
@@ -246,7 +246,7 @@ def normalise(text: str) -> str:
 
 
 def normalised_offsets(text: str) -> Sequence[int]:
-    """Give the place in the text of each character of the normalised text."""
+    """Return the position in the text of each character of the normalised text."""
     if not _ODD_SEPARATOR(text):
         return range(len(text))
     offsets: list[int] = []

@@ -1,6 +1,6 @@
-"""What each detector of personal data cannot match without: one cheap, sufficient reason not to ask it.
+"""Prefilters of the detectors of personal data: a cheap test of what a detector cannot match without.
 
-A gate may let a text through for nothing; it never holds one back that its detector would match. Most are literals, because
+A gate may let a text through for nothing; it never stops one that its detector would match. Most are literals, because
 searching a literal costs under a nanosecond a character where the detectors cost ten to ten thousand.
 """
 
@@ -17,7 +17,7 @@ def fold(text: str) -> str:
 
 
 def digits(folded: str) -> int:
-    """Tell whether a text has no digits, 0, some, 1, or seven close to each other, 2, as in all that is found by its digits."""
+    """Return 0 for a text without digits, 1 with some, 2 with seven close together, as whatever is found by its digits has."""
     if not folded.isascii():
         return 2 if _NUMBER(folded) else 1
     for digit in "1203456789":
@@ -143,4 +143,4 @@ GATES: dict[str, Gate] = {
     "skype": _skype,
     "address": _address,
 }
-"""By scrubadub's names, locale en_US. A detector without a gate is always asked."""
+"""By scrubadub's names, locale en_US. A detector without a gate is always run."""
