@@ -17,7 +17,7 @@ import pytest
 from phf import config
 from phf.annotate import annotate, parts, ray_executor, resources
 from phf.annotate.supervisor import WorkerSupervisor
-from phf.corpora.formats import Row
+from phf.corpora import Row
 from phf.documents import read_annotated
 from phf.errors import InputError
 from support import toy_components as toy_scorers

@@ -1,9 +1,13 @@
 import bz2
+import functools
 import gzip
+import http.server
 import json
 import lzma
+import os
 import sys
 import textwrap
+import threading
 import tracemalloc
 
 import pyarrow as pa
@@ -17,7 +21,14 @@ from phf.corpora import PythonDocs, PythonSource, installed_python, read, rows
 from phf.documents import content_id
 from phf.errors import InputError
 
+# A frame whose header asks for a window of 2 GiB: magic number, descriptor, window, and one raw block of 15 bytes.
+WIDE_ZSTD = b"\x28\xb5\x2f\xfd\x00\xa8" + (15 << 3 | 1).to_bytes(3, "little") + b'{"text": "abc"}'
 TEXTS = ["one", "zwei\nlines", "trois 🎈 \u2028 x", "  "]
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
 
 
 def corpus(*inputs, **fields):
@@ -140,7 +151,15 @@ def test_data_sets_stream_from_where_datasets_finds_them(tmp_path, monkeypatch):
     [
         ("c.jsonl", b'{"body": "a"}\n', r"line 1: no column 'text' \(found: body\).*corpus.text_column"),
         ("c.txt", b"one\ntwo\xff", "not UTF-8: byte 0xff in line 2"),
-        ("c.txt", "two".encode("utf-16"), "not UTF-8: byte 0xff in line 1"),
+        ("c.txt", "two".encode("utf-16"), "UTF-16; expected UTF-8 text"),
+        ("c.jsonl", '{"text": "two"}'.encode("utf-16"), "UTF-16; expected UTF-8"),
+        ("c.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a JSON array; expected an object a line"),
+        ("c.json", b'\xef\xbb\xbf[\n{"text": "a"},\n{"text": "b"}\n]', "a JSON array; expected an object a line"),
+        ("c.json", b'{\n  "text": "a"\n}\n', "a JSON object over several lines"),
+        ("c.jsonl", b'{"text": "a"}\r{"text": "b"}\r', "its lines end in carriage returns alone"),
+        ("c.jsonl.zst", WIDE_ZSTD, "its zstd window is larger than the 128 MiB that are read"),
+        ("c.csv", b"text\na\n", "csv files are not read; convert it to JSON Lines"),
+        ("c.jsonlines", b'{"text": "a"}\n', "looks like JSON, but its suffix is unknown"),
         ("c.parquet", b"PAR1 not", "not a Parquet file"),
         ("c.parquet", b"", "not a Parquet file"),
         ("c.jsonl.gz", b"not gzip", "cannot be read to its end"),
@@ -193,6 +212,130 @@ def test_readers_say_how_far_they_are(tmp_path):
     made = corpus(source={"name": "python-docs", "packages": ["json"], "limit_characters": 2000})
     assert sum(1 for _ in corpora.rows(made, shares.append)) == len(shares)
     assert shares[-1] == 1.0
+
+
+def test_numbered_files_are_read_by_the_suffix_before_the_number(tmp_path, caplog):
+    (tmp_path / "part.jsonl.0001").write_bytes(json_lines(["a", "b"]))
+    (tmp_path / "c.jsonl.0002.gz").write_bytes(gzip.compress(json_lines(["c"])))
+    (tmp_path / "notes.log").write_text("a line\n")
+    assert texts_of(tmp_path / "part.jsonl.0001", tmp_path / "c.jsonl.0002.gz") == ["a", "b", "c"]
+    assert not caplog.messages
+    assert texts_of(tmp_path / "notes.log") == ["a line\n"]
+    assert caplog.messages == [f"{tmp_path}/notes.log: its suffix is unknown; read as one text document"]
+
+
+def test_links_in_a_circle_give_each_file_once(tmp_path, caplog):
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    for path in (tree / "a" / "x.txt", tree / "y.txt", outside / "z.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    (tree / "a" / "up").symlink_to(tree)
+    (tree / "b").symlink_to(tree / "a")
+    (tree / "c").symlink_to(tmp_path)
+    (tree / "d").symlink_to(outside)
+    (tree / "e").symlink_to(outside)
+    (tree / "self").symlink_to("self")
+    assert [row.id for row in rows(corpus(tree))] == ["tree/a/x.txt", "tree/d/z.txt", "tree/y.txt"]
+    assert len(caplog.messages) == 4
+
+
+def test_links_in_a_circle_among_installed_packages(library, tmp_path):
+    library("packages", "a/__init__.py", '"""One."""')
+    (tmp_path / "packages" / "a" / "loop").symlink_to(tmp_path / "packages")
+    before = PythonSource().fingerprint()
+    assert list(PythonDocs(min_characters=1).texts()) == [("a", "One.")]
+    assert PythonSource().fingerprint() == before
+
+
+def test_an_address_with_a_query_is_read_by_the_suffix_of_its_path(tmp_path):
+    pytest.importorskip("fsspec")
+    (tmp_path / "f.jsonl").write_bytes(json_lines(["a", "b"]))
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/f.jsonl"
+        signed = f"{address}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=5ec4e7"
+        assert texts_of(f"{address}?download=true") == texts_of(signed) == ["a", "b"]
+        assert corpora.inventory(corpus(signed)) == corpora.inventory(corpus(address))
+        (tmp_path / "f.jsonl").write_bytes(b'{"text": "a"}\nnot json\n')
+        with pytest.raises(InputError) as caught:
+            texts_of(signed)
+        assert "f.jsonl, line 2" in str(caught.value)
+        with pytest.raises(InputError) as missing:
+            texts_of(signed.replace("f.jsonl", "none.jsonl"))
+        server.shutdown()
+    for error in (caught, missing):
+        assert "5ec4e7" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("https://user:pass@host:8/a/b.jsonl?sig=1&x=2", "https://host:8/a/b.jsonl"),
+        ("s3://bucket/key.jsonl?versionId=3", "s3://bucket/key.jsonl"),
+        ("s3://bucket/key-?.jsonl", "s3://bucket/key-?.jsonl"),
+        ("corpus/*.jsonl", "corpus/*.jsonl"),
+        ("hf:name#configuration", "hf:name#configuration"),
+    ],
+)
+def test_what_is_recorded_of_an_address_holds_no_secret(name, public):
+    assert corpora.recorded(corpus(name))["inputs"] == [public]
+
+
+def test_parquet_with_binary_texts_or_two_columns_of_one_name(tmp_path):
+    pq.write_table(pa.table({"text": pa.array([b"caf\xc3\xa9", b"\xff"], pa.binary())}), tmp_path / "b.parquet")
+    good, bad = rows(corpus(tmp_path / "b.parquet"))
+    assert (good.text, bad.text) == ("café", None)
+    assert bad.fault == "'text' is not UTF-8: byte 0xff at 0"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), tmp_path / "two.parquet")
+    with pytest.raises(InputError, match=r"two\.parquet: 2 columns are called 'text'; rename all but one"):
+        texts_of(tmp_path / "two.parquet")
+
+
+def test_a_parquet_file_damaged_in_the_middle_is_named(tmp_path):
+    pq.write_table(pa.table({"text": [f"{i} " * 500 for i in range(2000)]}), tmp_path / "c.parquet", compression="zstd")
+    content = bytearray((tmp_path / "c.parquet").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = b"\xff" * 200
+    (tmp_path / "c.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"c\.parquet: "):
+        texts_of(tmp_path / "c.parquet")
+
+
+def test_file_names_that_are_not_utf8_are_escaped(tmp_path):
+    (tmp_path / "tree").mkdir()
+    with open(os.fsencode(tmp_path / "tree") + b"/caf\xe9.txt", "w") as file:
+        file.write("a text")
+    assert list(read(corpus(tmp_path / "tree"))) == [("tree/caf\\xe9.txt", "a text")]
+
+
+def test_data_sets_whose_later_files_have_other_columns_say_so(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "n": 0}\n')
+    (tmp_path / "b.jsonl").write_text('{"text": "b", "n": "s", "extra": [1]}\n')
+    with pytest.raises(InputError, match=r"cannot be read beyond 1 rows: .*list the files themselves as inputs"):
+        texts_of(f"hf:{tmp_path}")
+    assert texts_of(tmp_path / "a.jsonl", tmp_path / "b.jsonl") == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "hf"])
+def test_published_segments_come_with_their_rewards(tmp_path, kind):
+    texts, scores = [["a. ", "b."], [], ["c"], ["d", "e"]], [[0.25, None], [], [1.0, 2.0], None]
+    pq.write_table(pa.table({"texts": texts, "scores": scores}), tmp_path / "p.parquet")
+    lines = [json.dumps({"texts": one, "scores": other}) for one, other in zip(texts, scores, strict=True)]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    if kind == "hf":
+        pytest.importorskip("datasets")
+        monkeypatched = tmp_path / "hub"
+        monkeypatched.mkdir()
+        (tmp_path / "p.parquet").rename(monkeypatched / "train.parquet")
+        found = list(rows(corpus(f"hf:{monkeypatched}")))
+    else:
+        found = list(rows(corpus(tmp_path / f"p.{kind}")))
+    assert [row.text for row in found] == ["a. b.", "", "c", "de"]
+    assert [row.lengths for row in found] == [[3, 2], [], [1], [1, 1]]
+    assert str([row.rewards for row in found]) == "[[-0.25, nan], [], [-1.0, -2.0], None]"
 
 
 def test_missing_inputs_say_so(tmp_path):

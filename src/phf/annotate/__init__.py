@@ -67,7 +67,7 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
             `options.max_unscored` allow; finished parts stay.
     """
     scoring = {name: config.plain(options)[name] for name in ("segmenter", "scorer", "also", "part")}
-    made_from = {"corpus": config.plain(corpus), "annotate": scoring, "inputs": corpora.inventory(corpus)}
+    made_from = {"corpus": corpora.recorded(corpus), "annotate": scoring, "inputs": corpora.inventory(corpus)}
     journal = Journal(out)
     finished = _begin(out, made_from, journal, of_installed=corpus.source is not None)
     if finished is not None:
@@ -87,7 +87,7 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
     finally:
         journal.write_quarantine()
     if not tally["documents"]:
-        what = ", ".join(corpus.inputs) if corpus.source is None else f"source {corpus.source.name}"
+        what = ", ".join(made_from["corpus"]["inputs"]) if corpus.source is None else f"source {corpus.source.name}"
         raise InputError(f"{what}: no documents in it" + (", only empty ones" if tally["empty"] else ""))
     fields = {**tally.counts(), **journal.totals()}
     write_json(out / _MANIFEST, {"made_from": made_from, "finished": True, **fields})

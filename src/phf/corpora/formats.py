@@ -1,64 +1,95 @@
 """File formats: JSON Lines, Parquet and text, compressed or not, to rows."""
 
 import bz2
+import codecs
+import functools
 import gzip
 import io
 import json
 import logging
 import lzma
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phf import config
-from phf.corpora import files
-from phf.documents import content_id
+from phf.corpora.files import File
+from phf.corpora.rows import PUBLISHED_SCORES, Row, read_row, text_column
 from phf.errors import InputError
 
 _log = logging.getLogger("phf")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-
-
-_PUBLISHED = "texts"  # the column of data published already cut into segments
-
-
 ROWS_AT_ONCE = 256
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_JSON_LINES = (".jsonl", ".ndjson")
+_TEXT = (".txt", ".text", ".md", ".rst", ".tex", ".html", ".xml", ".yaml", ".yml", ".toml", ".py")
+_TABLES = (".csv", ".tsv", ".arrow", ".feather", ".orc", ".avro", ".xlsx")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A document as it was found, usable or not.
+def read_file(raw: IO[bytes], file: File, corpus: config.Corpus) -> Iterator[Row]:
+    """Read one file by its suffix: rows of Parquet or JSON Lines, or one text.
 
-    Args:
-        id: names the document; where it was found, if it could not be read that far.
-        text: None if it cannot be used.
-        fault: why it cannot be used; "" if it can.
+    Raises:
+        InputError: for a fault of the whole file.
     """
-
-    id: str
-    text: str | None
-    fault: str = ""
-
-
-def read_file(raw: IO[bytes], named: files.File, corpus: config.Corpus) -> Iterator[Row]:
-    """Read one file by its suffix: rows of Parquet or JSON lines, or one text."""
-    shown = named.name
-    suffixes = [suffix.lower() for suffix in named.path.suffixes]
-    file = _decompressed(raw, suffixes[-1]) if suffixes and suffixes[-1] in _COMPRESSED else raw
-    kind = next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED), "")
+    suffixes = [suffix.lower() for suffix in file.path.suffixes]
+    stream = _decompressed(raw, suffixes[-1]) if suffixes and suffixes[-1] in _COMPRESSED else raw
+    kind = _kind(suffixes)
     try:
         if kind == ".parquet":
-            yield from _parquet(file, shown, corpus)
-        elif kind in (".jsonl", ".ndjson") or (kind == ".json" and not named.found):
-            yield from checked_row(_json_lines(file, shown), shown, corpus)
+            yield from _parquet(stream, file.name, corpus)
+        elif kind in _JSON_LINES or (kind == ".json" and not file.in_folder):
+            yield from checked_rows(_json_lines(stream, file.name), corpus)
         else:
-            yield from _text(file, shown, named.found)
+            if kind in _TABLES and not file.in_folder:
+                raise InputError(f"{file.name}: {kind} files are not read; convert it to JSON Lines (.jsonl) or Parquet")
+            if kind in _TABLES:
+                _warn_once(f"{file.name}: {kind} files are read as one document each; leave them out if they are tables")
+            yield from _text(stream, file, is_known=kind in _TEXT or kind == "" or file.in_folder)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{shown}: cannot be read to its end ({error}); is it whole?") from None
+        if "too much memory" in str(error) or "window" in str(error).lower():  # as zstd words it
+            raise InputError(
+                f"{file.name}: its zstd window is larger than the 128 MiB that are read; "
+                "compress it without --long, or decompress it first with: zstd -d --long=31"
+            ) from None
+        raise InputError(f"{file.name}: cannot be read to its end ({error}); is it whole?") from None
+
+
+def checked_rows(found: Iterable[tuple[str, Any]], corpus: config.Corpus) -> Iterator[Row]:
+    """Yield a row for each (where, columns); one that cannot be used carries its fault.
+
+    Raises:
+        InputError: if the first row has no text column: then none has.
+    """
+    first = True
+    for where, fields in found:
+        if isinstance(fields, InputError):
+            yield Row(where, None, str(fields))
+            continue
+        if not isinstance(fields, Mapping):
+            yield Row(where, None, f"found a {type(fields).__name__}, expected an object with {corpus.text_column!r}")
+            continue
+        if first:
+            text_column(fields, corpus, where)
+        first = False
+        yield read_row(where, fields, corpus)
+
+
+def _kind(suffixes: list[str]) -> str:
+    """Return the suffix that says what a file is: of part.jsonl.0001.gz it is .jsonl."""
+    known = (*_JSON_LINES, ".json", ".parquet", *_TABLES, *_TEXT)
+    inner = [suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSED]
+    numbered = next((suffix for suffix in inner if not re.fullmatch(r"\.\d+", suffix)), "")
+    return next((suffix for suffix in inner if suffix in known), numbered)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    _log.warning("%s", message)
 
 
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
@@ -73,103 +104,87 @@ def _decompressed(raw: IO[bytes], suffix: str) -> Any:
             return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
 
 
-def _text(file: IO[bytes], shown: str, found: bool) -> Iterator[Row]:
-    content = file.read()
-    if found and b"\0" in content[:8192]:
-        _log.info("%s: not text, left out", shown)
+def _text(stream: IO[bytes], file: File, is_known: bool) -> Iterator[Row]:
+    content = stream.read()
+    fault = ""
+    if content.startswith(_UTF_16):
+        fault = "UTF-16; expected UTF-8 text. Convert it with: iconv -f UTF-16 -t UTF-8"
+    elif file.in_folder and b"\0" in content[:8192]:
+        _log.info("%s: not text, left out", file.name)
         return
+    elif not is_known and content.lstrip()[:1] == b"{":
+        fault = "looks like JSON, but its suffix is unknown; rename it to .jsonl if it holds an object a line, else to .txt"
     try:
-        yield Row(shown, content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        fault = f"not UTF-8: byte 0x{content[error.start]:02x} in line {line}; expected UTF-8 text"
-        if not found:
-            raise InputError(f"{shown}: {fault}. Convert it, or leave it out") from None
-        yield Row(shown, None, fault)
+        fault = fault or f"not UTF-8: byte 0x{content[error.start]:02x} in line {line}; expected UTF-8 text"
+    if fault and not file.in_folder:
+        raise InputError(f"{file.name}: {fault}")
+    if fault:
+        yield Row(file.name, None, fault)
+        return
+    if not is_known:
+        _log.warning("%s: its suffix is unknown; read as one text document", file.name)
+    yield Row(file.name, text)
 
 
-def _json_lines(file: Iterable[bytes], shown: str) -> Iterator[tuple[str, Any]]:
-    """Give (where, object) for each line that is not blank, or (where, error) for a line that is not JSON."""
-    for number, line in enumerate(file, start=1):
+def _json_lines(stream: Iterable[bytes], shown: str) -> Iterator[tuple[str, Any]]:
+    """Yield (where, object) for each line that is not blank, or (where, error) for a line that is not JSON."""
+    first = True
+    for number, line in enumerate(stream, start=1):
         where = f"{shown}, line {number}"
+        if number == 1:
+            _check_first_line(line, shown)
+            line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
             continue
+        if first and line.lstrip().startswith(b"["):
+            raise InputError(f"{shown}: a JSON array; expected an object a line. Convert it with: jq -c '.[]'")
+        first = False
         try:
-            yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            yield where, json.loads(line.decode())
         except UnicodeDecodeError as error:
             yield where, InputError(f"not UTF-8: byte 0x{line[error.start]:02x} at {error.start} of the line")
         except (ValueError, RecursionError) as error:
+            if b"\r" in line.strip():
+                raise InputError(
+                    f"{shown}: its lines end in carriage returns alone; expected line feeds. Convert it with: tr '\\r' '\\n'"
+                ) from None
             yield where, InputError(f"not JSON: {error}")
 
 
-def _parquet(file: Any, shown: str, corpus: config.Corpus) -> Iterator[Row]:
+def _check_first_line(line: bytes, shown: str) -> None:
+    if line.startswith(_UTF_16):
+        raise InputError(f"{shown}: UTF-16; expected UTF-8. Convert it with: iconv -f UTF-16 -t UTF-8")
+    if line.strip() == b"{":
+        raise InputError(f"{shown}: a JSON object over several lines; expected an object a line. Convert it with: jq -c .")
+
+
+def _parquet(stream: Any, shown: str, corpus: config.Corpus) -> Iterator[Row]:
     try:
-        table = pq.ParquetFile(file)
+        table = pq.ParquetFile(stream)
     except pa.ArrowInvalid as error:
         raise InputError(f"{shown}: not a Parquet file ({error})") from None
     names = table.schema_arrow.names
-    text_column = _text_column(names, corpus, shown)
-    wanted = [text_column] + [name for name in (corpus.id_column,) if name in names]
+    column = text_column(names, corpus, shown)
+    wanted = [column] + [name for name in (corpus.id_column, PUBLISHED_SCORES) if name in names and name != column]
+    for name in wanted:
+        if names.count(name) > 1:
+            raise InputError(f"{shown}: {names.count(name)} columns are called {name!r}; rename all but one")
 
     def found() -> Iterator[tuple[str, Any]]:
         row = 0
-        for batch in table.iter_batches(ROWS_AT_ONCE, columns=wanted):
-            for index in range(len(batch)):
-                where = f"{shown}, row {row + index}"
-                try:
-                    yield where, {name: batch.column(name)[index].as_py() for name in wanted}
-                except UnicodeDecodeError as error:
-                    yield where, InputError(f"not UTF-8: {error.reason} at byte {error.start} of the text")
-            row += len(batch)
+        try:
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=wanted):
+                for index in range(len(batch)):
+                    where = f"{shown}, row {row + index}"
+                    try:
+                        yield where, {name: batch.column(name)[index].as_py() for name in wanted}
+                    except UnicodeDecodeError as error:
+                        yield where, InputError(f"not UTF-8: {error.reason} at byte {error.start} of the text")
+                row += len(batch)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{shown}: damaged from row {row} on ({error})") from None
 
-    yield from checked_row(found(), shown, corpus)
-
-
-def checked_row(found: Iterable[tuple[str, Any]], shown: str, corpus: config.Corpus) -> Iterator[Row]:
-    """Take id and text out of rows; a row that does not have them carries its fault.
-
-    Raises:
-        InputError: if the first row has no text column: then none has.
-    """
-    first = True
-    for where, row in found:
-        if isinstance(row, InputError):
-            yield Row(where, None, str(row))
-            continue
-        if not isinstance(row, Mapping):
-            yield Row(where, None, f"found a {type(row).__name__}, expected an object with {corpus.text_column!r}")
-            continue
-        if first:
-            _text_column(list(row), corpus, where)
-        first = False
-        yield _row(where, row, corpus)
-
-
-def _row(where: str, row: Mapping[str, Any], corpus: config.Corpus) -> Row:
-    column = corpus.text_column if corpus.text_column in row else _PUBLISHED
-    text = row.get(column)
-    if isinstance(text, list) and all(isinstance(piece, str) for piece in text):
-        text = "".join(text)
-    found = row.get(corpus.id_column) if corpus.id_column else None
-    name = str(found) if isinstance(found, (str, int)) else None
-    if found is not None and name is None:
-        return Row(where, None, f"{corpus.id_column!r} is {_kind(found)}, expected a string or an integer")
-    if not isinstance(text, str):
-        what = "missing" if column not in row else _kind(text)
-        fault = f"{corpus.text_column!r} is {what}, expected a string"
-        return Row(where, None, fault) if name is None else Row(name, None, f"{fault} ({where})")
-    return Row(content_id(text) if name is None else name, text)
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else f"of type {type(value).__name__}"
-
-
-def _text_column(names: list[str], corpus: config.Corpus, where: str) -> str:
-    for column in (corpus.text_column, _PUBLISHED):
-        if column in names:
-            return column
-    raise InputError(
-        f"{where}: no column {corpus.text_column!r} (found: {', '.join(sorted(names)) or 'none'}); "
-        "say which one holds the text with corpus.text_column"
-    )
+    yield from checked_rows(found(), corpus)

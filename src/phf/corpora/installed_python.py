@@ -14,6 +14,8 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Literal
 
+from phf.corpora.files import walk
+
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _TESTS = {"test", "tests", "testing", "idle_test"}
 _ELSEWHERE = {"site-packages", "dist-packages", "__pycache__"}
@@ -32,17 +34,17 @@ class _Installed:
     tests: bool = False
 
     def fingerprint(self) -> str:
-        """Give 16 hex digits that change when a file of the corpus is added, removed or changes its size."""
+        """Return 16 hex digits that change when a file of the corpus is added, removed or changes its size."""
         digest = blake2b(digest_size=8)
         for path, name in [*_files(self.packages, self.tests), *_descriptions(self.packages)]:
             digest.update(f"{name} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def _taken(self, sources: Iterator[tuple[str, Iterator[tuple[str, str]]]]) -> Iterator[tuple[str, str]]:
-        """Drop what is too short, too long or said already (white space and case aside), and stop at the limits.
+        """Drop what is too short, too long or a repetition (white space and case aside), and stop at the limits.
 
         Args:
-            sources: (file, its documents); the documents of a file are not read if its package has given enough.
+            sources: (file, its documents); the documents of a file are not read if its package has yielded enough.
         """
         seen: set[bytes] = set()
         total = 0
@@ -77,8 +79,8 @@ class PythonDocs(_Installed):
         packages: top-level packages or modules to read, of those installed and of the standard library; all if empty.
         min_characters: shorter texts are left out; they are rarely sentences.
         max_characters: longer texts are left out.
-        limit_characters: stop when so many characters are given.
-        package_characters: read no further file of a package that has given so many, so that large ones do not drown the others.
+        limit_characters: stop after so many characters.
+        package_characters: read no further file of a package that has yielded so many, so that large ones do not dominate.
         tests: read test suites too.
         code: keep texts with code in them (doctest prompts, fenced and literal blocks); without, what is left is prose.
     """
@@ -88,7 +90,7 @@ class PythonDocs(_Installed):
     code: bool = True
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Give (id, text): `json.decoder:JSONDecoder.decode`, or `requests (description):2`."""
+        """Yield (id, text): `json.decoder:JSONDecoder.decode`, or `requests (description):2`."""
         return self._taken(self._found())
 
     def _found(self) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
@@ -110,8 +112,8 @@ class PythonSource(_Installed):
         packages: top-level packages or modules to read, of those installed and of the standard library; all if empty.
         min_characters: shorter texts are left out.
         max_characters: longer texts are left out.
-        limit_characters: stop when so many characters are given.
-        package_characters: read no further file of a package that has given so many, so that large ones do not drown the others.
+        limit_characters: stop after so many characters.
+        package_characters: read no further file of a package that has yielded so many, so that large ones do not dominate.
         tests: read test suites too.
     """
 
@@ -120,16 +122,13 @@ class PythonSource(_Installed):
     max_characters: int = 100_000
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Give (id, text): `json/decoder.py`, or `json.decoder:JSONDecoder.decode`."""
+        """Yield (id, text): `json/decoder.py`, or `json.decoder:JSONDecoder.decode`."""
         return self._taken(self._found())
 
     def _found(self) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
         read = _functions if self.unit == "function" else _file
         for path, name in sorted(_files(self.packages, self.tests), key=lambda source: _mixed(source[1])):
             yield name, read(path, name)
-
-
-# files -----------------------------------------------------------------------------------------------------------
 
 
 def _files(packages: list[str], tests: bool) -> list[tuple[Path, str]]:
@@ -151,13 +150,20 @@ def _roots() -> list[Path]:
 
 def _python_files(path: Path, tests: bool) -> Iterator[Path]:
     """Find the Python files below a folder, or the path itself if it is one."""
+
+    def wanted(inner: Path) -> bool:
+        if inner.name.startswith(".") or inner.name.endswith("-info") or inner.name in _ELSEWHERE:
+            return False
+        return tests or inner.name not in _TESTS
+
     if path.is_dir():
-        for inner in sorted(path.iterdir()):
-            skipped = inner.name.startswith(".") or inner.name.endswith("-info") or inner.name in _ELSEWHERE
-            if not skipped and (tests or inner.name not in _TESTS):
-                yield from _python_files(inner, tests)
-    elif path.suffix == ".py" and path.is_file() and (tests or not _is_test(path.name)):
+        yield from (inner for inner in walk(path, wanted) if _is_source(inner, tests))
+    elif _is_source(path, tests):
         yield path
+
+
+def _is_source(path: Path, tests: bool) -> bool:
+    return path.suffix == ".py" and path.is_file() and (tests or not _is_test(path.name))
 
 
 def _is_test(name: str) -> bool:
@@ -195,9 +201,6 @@ def _is_writable(text: str) -> bool:
     return True
 
 
-# documents -------------------------------------------------------------------------------------------------------
-
-
 def _docstrings(path: Path, name: str) -> Iterator[tuple[str, str]]:
     source = _source(path)
     if source is None or ('"""' not in source and "'''" not in source):
@@ -233,7 +236,7 @@ def _functions(path: Path, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _documented(source: str, into_functions: bool = True) -> Iterator[tuple[str, "ast.Module | ast.ClassDef | ast.FunctionDef"]]:
-    """Give (qualified name, node) of the module, its classes and its functions; a name met again gets #2, #3, ..."""
+    """Yield (qualified name, node) of the module, its classes and its functions; a name met again gets #2, #3, ..."""
     tree = _parsed(source)
     if tree is None:
         return
@@ -252,7 +255,7 @@ def _documented(source: str, into_functions: bool = True) -> Iterator[tuple[str,
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Give what may hold a definition: statements, and what compound statements are made of. No expression does."""
+    """Yield what may hold a definition: statements, and what compound statements consist of. No expression does."""
     for block in ("body", "orelse", "finalbody", "handlers", "cases"):
         for child in getattr(node, block, ()):
             if hasattr(child, "body"):
