@@ -1,5 +1,8 @@
 """Documents, their Parquet parts, published data, and the held-out split."""
 
+import contextlib
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,6 +54,57 @@ def test_published_scores_become_rewards(tmp_path):
     (document,) = read_annotated(tmp_path)
     assert document.rewards.tolist() == [0.0, -0.25]
     assert document.id == content_id("Good. Bad.")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"texts": ["a"], "scores": [0.5]}), "column 'texts' holds one string a document; expected a list"),
+        (pa.table({"texts": [["a"]], "scores": [0.5]}), "column 'scores' holds one double a document; expected a list"),
+        (pa.Table.from_arrays([pa.array([["a"]])] * 2, ["texts", "texts"]), "no column 'rewards'|no column 'segments'"),
+        (
+            pa.Table.from_arrays([pa.array([["a"]]), pa.array([["a"]]), pa.array([[0.5]])], ["segments", "segments", "rewards"]),
+            "2 columns are called 'segments'",
+        ),
+    ],
+)
+def test_published_data_of_another_shape_is_named(tmp_path, table, message):
+    pq.write_table(table, tmp_path / "data.parquet")
+    with pytest.raises(InputError, match=message):
+        list(read_annotated(tmp_path))
+
+
+def test_scores_in_lists_of_a_fixed_size_are_read(tmp_path):
+    scores = pa.FixedSizeListArray.from_arrays(pa.array([0.0, 0.25, 0.5, 1.0]), 2)
+    pq.write_table(pa.table({"texts": [["a", "b"], ["c", "d"]], "scores": scores}), tmp_path / "data.parquet")
+    assert [document.rewards.tolist() for document in read_annotated(tmp_path)] == [[0.0, -0.25], [-0.5, -1.0]]
+
+
+def test_one_flipped_bit_in_a_part_is_noticed(tmp_path):
+    documents = [Document(str(i), [f"segment {i * 7919}. "] * 3, np.full(3, -i, np.float32)) for i in range(400)]
+    path = tmp_path / "part-00000.parquet"
+    write_part(path, documents)
+    content = path.read_bytes()
+    before = [(document.id, document.segments, document.rewards.tolist()) for document in read_annotated(tmp_path)]
+    for share in range(1, 10):
+        damaged = bytearray(content)
+        damaged[len(content) * share // 10] ^= 16
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            after = [(document.id, document.segments, document.rewards.tolist()) for document in read_annotated(tmp_path)]
+            assert after == before
+
+
+@pytest.mark.parametrize("size", [None, 10])
+def test_parts_are_compared_with_their_sizes_in_the_manifest(tmp_path, size):
+    path = tmp_path / "part-00000.parquet"
+    write_part(path, [Document("a", ["x"], np.zeros(1, np.float32))])
+    files = {path.name: {"bytes": path.stat().st_size, "blake2b": ""}}
+    write_json(tmp_path / "manifest.json", {"finished": True, "made_from": {}, "files": files})
+    AnnotatedCorpus(tmp_path)
+    path.unlink() if size is None else os.truncate(path, size)
+    with pytest.raises(InputError, match=r"part-00000\.parquet: (missing|10 bytes, but [\d,]+ were written)"):
+        AnnotatedCorpus(tmp_path)
 
 
 def test_sliced_lists_keep_their_own_rewards(tmp_path):

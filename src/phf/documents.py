@@ -26,7 +26,7 @@ class Document:
     """A text in pieces, each with at most one reward.
 
     Args:
-        id: names the document in its corpus, unique and stable under re-ordering.
+        id: of the document in its corpus, unique and stable under re-ordering.
         segments: (S,) pieces; joined, they are the text exactly.
         rewards: (S,) float32, higher is better, NaN where a segment could not be scored; None before scoring.
 
@@ -52,12 +52,12 @@ class Document:
 
 
 def content_id(text: str) -> str:
-    """Name a document by its content: 24 hex digits, the same wherever and in whatever order the text is met."""
+    """Return an id made of a document's content: 24 hex digits, the same wherever and in whatever order the text is read."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def is_held_out(document_id: str, share: float) -> bool:
-    """Tell whether a document belongs to the held-out share, by a hash of its id alone.
+    """Return whether a document belongs to the held-out share, by a hash of its id alone.
 
     The split does not depend on order, on other documents or on the machine, and a larger share contains a smaller one.
     """
@@ -82,7 +82,7 @@ def write_part(path: Path, documents: Sequence[Document], extra: dict[str, Seque
         }
     )
     with artifacts.whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -93,11 +93,11 @@ def parts(folder: Path) -> list[Path]:
     """
     if folder.is_file():
         return [folder]
-    found = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
-    if not found:
+    files = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+    if not files:
         what = "no Parquet files in it" if folder.is_dir() else "no such folder"
         raise InputError(f"{folder}: {what}; `phf annotate` writes an annotated corpus")
-    return found
+    return files
 
 
 def read_annotated(folder: Path, column: str = "rewards") -> Iterator[Document]:
@@ -111,15 +111,18 @@ def read_annotated(folder: Path, column: str = "rewards") -> Iterator[Document]:
         column: which rewards, where several scorers wrote one column each.
 
     Raises:
-        InputError: for a file that is not Parquet, lacks the columns or holds a document whose counts differ, with its row.
+        InputError: for a file that is not Parquet or is damaged, lacks the columns or holds a document whose counts differ,
+            with its row.
     """
     for path in parts(folder):
         try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not a Parquet file ({error})") from None
-        with file:
-            yield from _read_part(file, path, column)
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                yield from _read_part(file, path, column)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                f"{path}: not a Parquet file, or a damaged one ({str(error).strip()}); if `phf annotate` wrote it, delete it "
+                "and annotate again: what is there already stays"
+            ) from None
 
 
 def _read_part(file: Any, path: Path, column: str) -> Iterator[Document]:
@@ -127,16 +130,12 @@ def _read_part(file: Any, path: Path, column: str) -> Iterator[Document]:
     published = {"texts", "scores"} <= names and not {"segments", column} <= names
     text_column, reward_column, sign = ("texts", "scores", -1) if published else ("segments", column, 1)
     for needed in (text_column, reward_column):
-        if needed not in names:
-            raise InputError(
-                f"{path}: no column {needed!r} (found: {', '.join(sorted(names))}); expected 'segments' and {column!r}, "
-                "or 'texts' and 'scores' as published scored data has them"
-            )
+        _check_column(file.schema_arrow, needed, column, path)
     row = 0
     for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*({"id"} & names), text_column, reward_column]):
         texts = batch.column(text_column).to_pylist()
         # One flat float32 array for the batch, cut at its offsets: no Python float is made.
-        rewards = batch.column(reward_column)
+        rewards = _as_lists(batch.column(reward_column))
         offsets = rewards.offsets.to_numpy()
         values = (sign * rewards.values.to_numpy(zero_copy_only=False)).astype(np.float32)
         ids = batch.column("id").to_pylist() if "id" in names else [None] * len(texts)
@@ -153,6 +152,27 @@ def _read_part(file: Any, path: Path, column: str) -> Iterator[Document]:
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
         row += len(texts)
+
+
+def _check_column(schema: pa.Schema, needed: str, column: str, path: Path) -> None:
+    """Check that a column is there once, and that it holds a list for each document."""
+    names = schema.names
+    if names.count(needed) != 1:
+        what = f"{names.count(needed)} columns are called" if needed in names else "no column"
+        raise InputError(
+            f"{path}: {what} {needed!r} (found: {', '.join(sorted(names))}); expected 'segments' and {column!r}, "
+            "or 'texts' and 'scores' as published scored data has them"
+        )
+    kind = schema.field(needed).type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise InputError(
+            f"{path}: column {needed!r} holds one {kind} a document; expected a list, with an entry for each of its segments"
+        )
+
+
+def _as_lists(column: pa.Array) -> pa.Array:
+    """Return lists of a fixed size as lists with offsets."""
+    return column.cast(pa.list_(column.type.value_type)) if pa.types.is_fixed_size_list(column.type) else column
 
 
 class AnnotatedCorpus:
@@ -173,6 +193,8 @@ class AnnotatedCorpus:
         self.folder = folder
         self._manifest = folder / "manifest.json"
         record: dict[str, Any] = artifacts.read_json(self._manifest) if self._manifest.exists() else {}
+        if not isinstance(record, dict):
+            raise InputError(f"{self._manifest}: not the manifest of an annotated corpus; delete {folder} and annotate again")
         if self._manifest.exists() and not record.get("finished"):
             raise InputError(f"{folder}: annotating was not finished; run `phf annotate` again to continue it")
         self.made_from: dict[str, Any] = record.get("made_from", {})
@@ -183,6 +205,16 @@ class AnnotatedCorpus:
         self.scorer = _component(annotate.get("scorer")) or scorer
         """What scored the segments; None if unknown."""
         self._segments = record.get("segments")
+        self._check_sizes(record.get("files", {}))
+
+    def _check_sizes(self, files: dict[str, dict[str, Any]]) -> None:
+        """Check that each file of the manifest is there with the size it was written with."""
+        for name, written in files.items():
+            path = self.folder / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != written["bytes"]:
+                what = "missing" if size is None else f"{size:,} bytes, but {written['bytes']:,} were written"
+                raise InputError(f"{path}: {what}; `phf annotate` with the same options writes it again")
 
     @functools.cached_property
     def parts(self) -> list[Path]:
