@@ -257,3 +257,13 @@ def test_a_corpus_in_chunks_is_the_same_corpus(objective):
     with pytest.raises(InputError) as in_chunks:
         refused.check(chunks(scored))
     assert str(in_chunks.value) == str(whole.value)
+
+
+@pytest.mark.parametrize("objective", [Filtering(0.0), Conditional(0.0), Unlikelihood(0.0, 1.0), RWR(1.0), AWR(0.5, 1.0)])
+def test_an_objective_that_uses_rewards_refuses_a_corpus_without_any(objective):
+    unscored = [(np.full(6, np.nan, np.float32), np.array([0, 2]))] * 2
+    with pytest.raises(InputError, match="needs rewards, but none of 12 segments has one"):
+        objective.check(unscored)
+    scored = [(np.array([-1.0, 0.0, np.nan], np.float32), np.array([0, 1]))]
+    objective.check(scored)
+    assert MLE().check(unscored) is None

@@ -10,6 +10,7 @@ An unscored token (reward NaN) trains as plain maximum likelihood under every ob
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -149,7 +150,8 @@ class Filtering(Objective):
         return reward >= resolved(self.threshold)
 
     def check(self, corpus: RewardChunks) -> str | None:
-        """Refuse a threshold that keeps no document; remark on one that keeps them all."""
+        """Refuse a corpus without rewards or a threshold that keeps no document; remark on one that keeps them all."""
+        _check_scored(corpus, "filtering")
         kept = total = 0
         for rewards, starts in corpus:
             kept += int(np.count_nonzero(self.keep_each(rewards, starts)))
@@ -203,12 +205,12 @@ class Conditional(Objective):
 
     def check(self, corpus: RewardChunks) -> str | None:
         """Refuse a corpus whose segments are all on one side: the model would never see the other token."""
+        _check_scored(corpus, "conditional")
         total, scored, bad = count_below(corpus, resolved(self.threshold))
         if self.drop < 1 and bad in (0, scored):
-            sides = {0: "none is scored", bad: "no segment is aligned"}
             raise InputError(
                 f"conditional training needs segments on both sides of its threshold, but "
-                f"{sides.get(scored, 'every segment is aligned')} of {total}: "
+                f"{'no segment is aligned' if bad else 'every segment is aligned'} of {total}: "
                 f"{describe_threshold('rewards', SegmentRewards(corpus), self.threshold)}"
             )
         return None
@@ -251,7 +253,8 @@ class Unlikelihood(Objective):
         return reward >= resolved(self.threshold)
 
     def check(self, corpus: RewardChunks) -> str | None:
-        """Refuse a corpus without a good segment; remark on one without a bad one."""
+        """Refuse a corpus without rewards or without a good segment; remark on one without a bad one."""
+        _check_scored(corpus, "unlikelihood")
         total, _, bad = count_below(corpus, resolved(self.threshold))
         if total and bad == total:
             raise InputError(
@@ -276,6 +279,11 @@ class RWR(Objective):
     def token_loss(self, logprob: Tensor, reward: Tensor, value: Tensor | None = None) -> Tensor:
         """See the class; elementwise. Weights are clipped at MAX_WEIGHT."""
         return -self.weight(reward) * logprob
+
+    def check(self, corpus: RewardChunks) -> str | None:
+        """Refuse a corpus without rewards."""
+        _check_scored(corpus, "rwr")
+        return None
 
     def weight(self, reward: Tensor, value: Tensor | None = None) -> Tensor:
         """Give each token's weight: exp(reward / beta), 1 where unscored."""
@@ -316,11 +324,26 @@ class AWR(Objective):
         loss = -self.alpha * self.weight(reward, value) * logprob + (1 - self.alpha) * error.square()
         return torch.where(scored, loss, -logprob)
 
+    def check(self, corpus: RewardChunks) -> str | None:
+        """Refuse a corpus without rewards."""
+        _check_scored(corpus, "awr")
+        return None
+
     def weight(self, reward: Tensor, value: Tensor | None = None) -> Tensor:
         """Give each token's weight: exp((reward - value) / beta), 1 where unscored, without gradient."""
         assert value is not None
         advantage = (reward - value.detach()).nan_to_num(nan=0.0)
         return (advantage / self.beta).exp().clamp(max=MAX_WEIGHT)
+
+
+def _check_scored(corpus: RewardChunks, name: str) -> None:
+    """Refuse a corpus in which no segment has a reward: the objective would be maximum likelihood in silence."""
+    total, scored, _ = count_below(corpus, -math.inf)
+    if not scored:
+        raise InputError(
+            f"{name} needs rewards, but none of {total} segments has one; see the warnings of `phf annotate` and its "
+            "quarantine.jsonl, and annotate the corpus with a scorer that can score it"
+        )
 
 
 def _check_positive(name: str, value: float) -> None:

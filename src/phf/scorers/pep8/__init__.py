@@ -76,10 +76,11 @@ class Pep8:
         """List (start of the line in the text, offset in the line, code) of each violation; None where pycodestyle fails."""
         lines = text.split("\n")
         lines = [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+        check = _checker(self.max_line_length, tuple(self.ignore))
         if not lines:
             return []
         try:
-            found = _checker(self.max_line_length, tuple(self.ignore))(list(lines))
+            found = check(list(lines))
         except Exception as error:  # a crash of the linter says nothing about the style of the text
             log.debug("pycodestyle failed on a text of %d characters: %r", len(text), error)
             return None
