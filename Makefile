@@ -33,10 +33,12 @@ test: venv  ## Run the test suite
 test-slow: venv  ## Run the slow tests too
 	$(VENV)/bin/pytest -m 'slow or not slow'
 
-lint: venv  ## Lint, check formatting and types
+lint: venv  ## Lint, check formatting, types, layers and spelling
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/codespell
 
 bench: venv  ## Measure speed and memory against the alternatives; rows go to results/
 	$(VENV)/bin/python benchmarks/run.py
