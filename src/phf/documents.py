@@ -202,8 +202,8 @@ class AnnotatedCorpus:
         annotate = self.made_from.get("annotate", {})
         self.segmenter = _component(annotate.get("segmenter")) or segmenter
         """What cut the documents; None if unknown."""
-        self.scorer = _component(annotate.get("scorer")) or scorer
-        """What scored the segments; None if unknown."""
+        self.scorer = _scorer_of_samples(_component(annotate.get("scorer"))) or scorer
+        """What scores texts as the segments were scored; None if unknown."""
         self._segments = record.get("segments")
         self._check_sizes(record.get("files", {}))
 
@@ -236,13 +236,20 @@ class AnnotatedCorpus:
         """
         component: Component | None = getattr(self, role)
         if component is None:
-            reason = "does not name it; annotate again" if self._manifest.exists() else "not found; `phf annotate` writes it"
+            reason = "not found; `phf annotate` writes it"
+            if self._manifest.exists():
+                reason = f"does not name it; annotate again, for published scores with annotate.{role}.samples"
             raise InputError(f"{self.folder}: the {role} of this corpus is unknown: {self._manifest} {reason}")
         return component
 
     def documents(self, column: str = "rewards") -> Iterator[Document]:
         """Yield its documents, see `read_annotated`."""
         return read_annotated(self.folder, column)
+
+
+def _scorer_of_samples(scorer: Component | None) -> Component | None:
+    """Return the scorer of other texts than the corpus's: for published scores, the one named beside them."""
+    return _component(scorer.fields.get("samples")) if scorer is not None and scorer.name == "published" else scorer
 
 
 def _component(recorded: Any) -> Component | None:

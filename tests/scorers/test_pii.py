@@ -1,11 +1,13 @@
 """The pii scorer says what scrubadub says."""
 
+import functools
 import os
 import pickle
 import re
 import string
 import sys
 from datetime import date
+from pathlib import Path
 
 import dateparser
 import faker
@@ -273,3 +275,26 @@ def test_named_entities_of_a_model(tmp_path):
         ("Jane Doe", "name"), ("Acme", "organization"), ("1975-03-21", "date_of_birth"),
     ]  # fmt: skip
     check_against_plain(scorer, text)
+
+
+def test_auto_without_a_spacy_model_warns_once_with_the_command(monkeypatch, caplog):
+    from phf.scorers import pii
+
+    monkeypatch.setattr(pii, "_warn_of_names", functools.cache(pii._warn_of_names.__wrapped__))
+    monkeypatch.setattr(pii, "entry_points", lambda group: [])
+    for _ in range(2):
+        phf.scorers.load("pii")
+    phf.scorers.load("pii", spacy_model=None)
+    phf.scorers.load("pii", detectors="default")
+    (message,) = caplog.messages
+    assert "names of people and organisations are not found" in message
+    assert "python -m spacy download en_core_web_sm" in message
+
+
+def test_the_papers_recipe_names_the_model_of_its_entities():
+    from phf import config
+
+    recipe = config.read_recipe(Path(__file__).parents[2] / "recipes" / "paper-pii.yaml")
+    scorers = [recipe.annotate.scorer, *recipe.annotate.also.values()]
+    found = [part for scorer in scorers for part in (scorer.fields, scorer.fields.get("samples") or {})]
+    assert "en_core_web_sm" in [fields.get("spacy_model") for fields in found]

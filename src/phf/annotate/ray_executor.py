@@ -27,11 +27,14 @@ _ROWS = pa.schema(
         ("ids", pa.list_(pa.string())),
         ("texts", pa.list_(pa.large_string())),
         ("faults", pa.list_(pa.string())),
+        ("lengths", pa.list_(pa.list_(pa.int32()))),
+        ("rewards", pa.list_(pa.list_(pa.float64()))),
         ("error", pa.string()),
     ]
 )
 
 
+_COLUMNS = {"id": "ids", "text": "texts", "fault": "faults", "lengths": "lengths", "rewards": "rewards"}
 _DONE = pa.schema([("part", pa.int64()), ("file", pa.large_binary()), ("summary", pa.string()), ("error", pa.string())])
 
 
@@ -107,8 +110,8 @@ def _read(_: Any, corpus: config.Corpus, size: int, done: set[int], folder: str,
     _adopt(folder, path)
     try:
         for index, rows in waiting_parts(corpus, size, done):
-            columns = [[row.id for row in rows], [row.text for row in rows], [row.fault for row in rows]]
-            yield pa.Table.from_pylist([dict(zip(_ROWS.names, [index, *columns, ""], strict=True))], _ROWS)
+            columns = {plural: [getattr(row, name) for row in rows] for name, plural in _COLUMNS.items()}
+            yield pa.Table.from_pylist([{"part": index, **columns, "error": ""}], _ROWS)
     except InputError as error:
         yield pa.Table.from_pylist([{"part": -1, "error": str(error)}], _ROWS)
 
@@ -126,7 +129,8 @@ class _Actor:
     def _score(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["error"]:
             return {"part": row["part"], "error": row["error"]}
-        rows = [corpora.Row(*fields) for fields in zip(row["ids"], row["texts"], row["faults"], strict=True)]
+        columns = zip(*(row[plural] for plural in _COLUMNS.values()), strict=True)
+        rows = [corpora.Row(**dict(zip(_COLUMNS, fields, strict=True))) for fields in columns]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / part_name(row["part"])
             try:

@@ -6,6 +6,7 @@ again for the others.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -25,9 +26,11 @@ from phf.annotate import messages
 from phf.annotate.batches import batch_characters, document_rewards, groups
 from phf.annotate.messages import Finished, Message, Outcome, Request, Scored, Unusable, Working, Written, printable
 from phf.annotate.parts import Part, digest
+from phf.corpora import Row
 from phf.documents import SCHEMA, Document, write_part
 from phf.errors import InputError, MissingExtra
 from phf.scorers import Scorer, ScorerUnusable
+from phf.scorers.published import Published
 from phf.segmenters import segment
 
 _SLOWEST = 5
@@ -44,6 +47,7 @@ def serve(handle: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    logging.getLogger("phf").setLevel(logging.ERROR)  # the parent has built the same scorers, and has warned already
     connection = Connection(handle)
     with contextlib.suppress(EOFError, OSError):
         try:
@@ -81,12 +85,14 @@ class Annotator:
         self._scorers: list[Scorer] = [config.build("scorers", each) for each in (options.scorer, *options.also.values())]
         self._also = list(options.also)
         self._batches = [batch_characters(scorer) for scorer in self._scorers]
+        self._is_published = any(isinstance(scorer, Published) for scorer in self._scorers)
         self._request = Request(Path(), [])
         self._seconds: dict[int, float] = {}
         # Models are loaded at the first text they see, which should not count as the first document's time.
         with _only_input_errors():
             for scorer in self._scorers:
-                document_rewards(scorer, [self._segmenter.segment("A line.\n")])
+                if not isinstance(scorer, Published):
+                    document_rewards(scorer, [self._segmenter.segment("A line.\n")])
 
     def annotate(self, request: Request) -> None:
         """Score a part and write it.
@@ -176,11 +182,14 @@ class Annotator:
         documents = []
         for index, row in zip(group, rows, strict=True):
             start = time.perf_counter()
-            documents.append(segment(self._segmenter, row.id, row.text or ""))
+            documents.append(self._segments(row))
             self._seconds[index] = time.perf_counter() - start
         start = time.perf_counter()
         columns = [
-            self._column(scorer, batch, group, documents) for scorer, batch in zip(self._scorers, self._batches, strict=True)
+            [_published_rewards(row) for row in rows]
+            if isinstance(scorer, Published)
+            else self._column(scorer, batch, group, documents)
+            for scorer, batch in zip(self._scorers, self._batches, strict=True)
         ]
         lengths = [len(row.text or "") for row in rows]
         rate = (time.perf_counter() - start) / sum(lengths)
@@ -190,6 +199,18 @@ class Annotator:
             index: Scored([len(piece) for piece in segments], [rewards.tolist() for rewards in document])
             for index, segments, document in zip(group, documents, zip(*columns, strict=True), strict=True)
         }
+
+    def _segments(self, row: Row) -> list[str]:
+        """Segment a document, or return the segments that it was published in."""
+        text = row.text or ""
+        if not self._is_published:
+            return segment(self._segmenter, row.id, text)
+        if row.lengths is None or row.rewards is None:
+            raise InputError("no published scores; expected the columns 'texts', a list of segments, and 'scores', one for each")
+        if len(row.lengths) != len(row.rewards):
+            raise InputError(f"{len(row.lengths)} published texts but {len(row.rewards)} scores; expected one for each")
+        ends = np.cumsum(row.lengths).tolist()
+        return [text[start:end] for start, end in zip([0, *ends], ends, strict=False) if end > start]
 
     def _column(self, scorer: Scorer, batch: int, group: list[int], documents: list[list[str]]) -> list[np.ndarray]:
         """Score segmented documents, as many at a time as the scorer wants: for each an (S,) array."""
@@ -208,6 +229,12 @@ class Annotator:
         seconds = self._timeout * (documents if self._request.patient else 1)
         signal.setitimer(signal.ITIMER_REAL, seconds + _ORPHAN_GRACE)
         self._on_message(Working(group, seconds))
+
+
+def _published_rewards(row: Row) -> np.ndarray:
+    """Return the rewards that a document was published with, without those of empty segments."""
+    rewards = zip(row.lengths or [], row.rewards or [], strict=True)
+    return np.array([reward for length, reward in rewards if length], np.float32)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ def text(found: Inspection, width: int = 100) -> str:
     lines += ["", f"document means: {documents.count:,} scored, {documents.unscored:,} not; mean {documents.mean:.4g}"]
     lines += _drawn(documents, width)
     lines += ["", "quantile        segments   document means"]
-    lines += [f"p{each:<8g} {segments.quantiles[each]:>14.6g} {documents.quantiles[each]:>16.6g}" for each in QUANTILES]
+    lines += [_quantile_line(share, segments, documents) for share in QUANTILES]
     lines += [
         "",
         f"at threshold {found.threshold}:",
@@ -67,6 +67,11 @@ def draw(found: Inspection, path: Path) -> None:
             axes.set(xlabel=f"reward of {name} (lower edge of the bar)", ylabel=f"share of {distribution.count:,}", yscale="log")
             axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _quantile_line(share: float, segments: Distribution, documents: Distribution) -> str:
+    name = f"p{share:g} (median)" if share == 50 else f"p{share:g}"
+    return f"{name:<13}{segments.quantiles[share]:>11.6g} {documents.quantiles[share]:>16.6g}"
 
 
 def _drawn(distribution: Distribution, width: int) -> list[str]:

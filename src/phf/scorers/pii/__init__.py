@@ -32,11 +32,18 @@ class PII:
             security number; locale en_US); "extended" for these and date of birth, Skype name, address (pyap) and named entities
             (people and organisations).
         spacy_model: name or folder of the spaCy model that recognises the named entities; "auto" for en_core_web_sm, or else
-            another English model, if one is installed; null for no named entities.
+            another English model, if one is installed, with a warning if none is; null for no named entities.
+
+    Raises:
+        InputError: at the first text, for a named spaCy model that is not installed.
     """
 
     detectors: Literal["default", "extended"] = "extended"
     spacy_model: str | None = "auto"
+
+    def __post_init__(self) -> None:
+        if self.detectors == "extended" and self.spacy_model == "auto" and installed_spacy_model() is None:
+            _warn_of_names()
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Return the reward of each text: (N,) float32."""
@@ -90,6 +97,14 @@ def installed_spacy_model() -> str | None:
     """Return the English spaCy model to use: en_core_web_sm if it is installed, else the first one that is, else None."""
     names = sorted(entry.name for entry in entry_points(group="spacy_models") if entry.name.startswith("en_"))
     return "en_core_web_sm" if "en_core_web_sm" in names else next(iter(names), None)
+
+
+@functools.cache
+def _warn_of_names() -> None:
+    log.warning(
+        "pii: no English spaCy model is installed, so names of people and organisations are not found. Install one with: "
+        "python -m spacy download en_core_web_sm; or set spacy_model to null, to do without them"
+    )
 
 
 @functools.cache
