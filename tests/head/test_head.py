@@ -162,7 +162,7 @@ def test_autocast_is_what_it_is_for_a_linear_layer():
 
 def test_no_gradient_is_computed_where_none_is_wanted(monkeypatch):
     hidden, weight, _, targets, reward, _ = problem()
-    monkeypatch.setattr("phf.head._Gradients.add", lambda *_: pytest.fail("a gradient was computed"))
+    monkeypatch.setattr("phf.head.autograd.Gradients.add", lambda *_: pytest.fail("a gradient was computed"))
     with torch.no_grad():
         loss = linear_token_loss(hidden, weight, targets, MLE().token_loss, reward)
     assert not loss.requires_grad

@@ -89,12 +89,12 @@ def test_a_signal_asks_once_however_often_it_comes_until_it_comes_much_later(mon
     monkeypatch.setattr(signal, "signal", lambda number, handler: usual.append(number) or signal.SIG_DFL)
     monkeypatch.setattr(signal, "raise_signal", raised.append)
     with distributed.Signals(SimpleNamespace(num_processes=1)) as signals:
-        assert not signals.asked()
+        assert not signals.received()
         monkeypatch.setattr(time, "monotonic", lambda: 100.0)
         signals._receive(signal.SIGTERM, None)
         monkeypatch.setattr(time, "monotonic", lambda: 104.0)
         signals._receive(signal.SIGTERM, None)
-        assert signals.asked() == signal.SIGTERM
+        assert signals.received() == signal.SIGTERM
         assert not raised
         monkeypatch.setattr(time, "monotonic", lambda: 106.0)
         signals._receive(signal.SIGTERM, None)

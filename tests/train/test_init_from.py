@@ -26,10 +26,10 @@ def mle(tokens, tmp_path_factory):
     return out
 
 
-def go_on(store, mle, out, objective="conditional", fields=None, at="50%", **changes):
+def go_on(store, mle, out, objective="conditional", fields=None, at="50%", rate="restart", **changes):
     fields = {"threshold": 0.0} if fields is None else fields
     component = config.Component(name=objective, **fields)
-    options = tiny.train_options(init=config.Init(run=str(mle), at=at), **changes)
+    options = tiny.train_options(init=config.Init(run=str(mle), at=at, rate=rate), **changes)
     return train(store, out, out.name, component, options)
 
 
@@ -48,6 +48,19 @@ def test_the_same_objective_gone_on_reads_the_same_batches(tokens, mle, tmp_path
         [line["loss"] for line in lines(straight)][8:], rel=1e-6
     )
     assert [line["tokens"] for line in lines(tmp_path / "gone-on")] == list(range(576, 1025, 64))
+
+
+def test_the_learning_rate_continues_or_restarts(tokens, mle, tmp_path):
+    rates = [line["lr"] for line in lines(mle)]
+    go_on(tokens, mle, tmp_path / "continued", "mle", {}, rate="continue", checkpoints=2)
+    assert [line["lr"] for line in lines(tmp_path / "continued")] == rates[8:]
+    go_on(tokens, mle, tmp_path / "restarted", "mle", {}, lr=0.02)
+    assert lines(tmp_path / "restarted")[0]["lr"] == 0.02
+    go_on(tokens, tmp_path / "continued", tmp_path / "twice", at="75%", rate="continue")
+    assert [line["lr"] for line in lines(tmp_path / "twice")] == rates[12:]
+    with pytest.raises(InputError, match=r"rate is continue, but the schedule .* differs: train\.lr was 0\.01, now 0\.02"):
+        go_on(tokens, mle, tmp_path / "other", rate="continue", lr=0.02)
+    assert not (tmp_path / "other").exists()
 
 
 def test_feedback_from_half_way(tokens, mle, tmp_path):

@@ -8,8 +8,8 @@ from phf.train.schedule import TrainSchedule, find_step
 from support import tiny_corpora as tiny
 
 
-def budget(before=0, **changes):
-    return TrainSchedule(tiny.train_options(**({"tokens": 6400} | changes)), before)  # 64 tokens a step
+def budget(before=0, rate_from=None, **changes):
+    return TrainSchedule(tiny.train_options(**({"tokens": 6400} | changes)), before, rate_from)  # 64 tokens a step
 
 
 def test_schedules():
@@ -31,9 +31,22 @@ def test_what_is_saved_when():
     assert made.steps == 100
     assert made.checkpoints() == {25, 50, 75, 100} | {16, 32, 47, 63, 79, 94}
     assert made.saves() == made.checkpoints() | set(range(10, 101, 10))
-    assert made.looks() == {50, 100}
-    assert budget(held_out_every=5000).looks() == {79, 100}, "the end is always looked at"
-    assert budget().looks() == set()
+    assert made.validations() == {50, 100}
+    assert budget(held_out_every=5000).validations() == {79, 100}, "there is always one at the end"
+    assert budget().validations() == set()
+
+
+def test_the_learning_rate_restarts_or_continues():
+    whole = budget(warmup=0.1, lr=1.0)
+    continued = budget(before=3200, rate_from=0, warmup=0.1, lr=1.0)
+    assert [continued.learning_rate(step) for step in range(50)] == [whole.learning_rate(step) for step in range(50, 100)]
+    restarted = budget(before=3200, warmup=0.1, lr=1.0)
+    assert restarted.learning_rate(0) == pytest.approx(0.2)
+    assert restarted.learning_rate(4) == 1.0
+    larger = budget(before=3200, rate_from=0, warmup=0.1, lr=1.0, batch=8)
+    assert larger.learning_rate(0) == pytest.approx(whole.learning_rate(50)), "by tokens, whatever the batch"
+    again = budget(before=4800, rate_from=3200, lr=1.0, warmup=0.0)
+    assert again.learning_rate(0) == pytest.approx(0.5), "a schedule that was restarted is continued from there"
 
 
 def test_a_run_that_goes_on_counts_what_was_before():
@@ -43,7 +56,7 @@ def test_a_run_that_goes_on_counts_what_was_before():
     assert made.tokens(50) == 6400
     assert made.checkpoints() == {25, 50}
     assert min(made.saves()) == 13, "4,000 tokens are passed in its 13th step"
-    with pytest.raises(InputError, match=r"train\.tokens is 6400, of which train\.init has had 6400"):
+    with pytest.raises(InputError, match=r"train\.tokens is 6400, which includes the 6400 that the checkpoint of train\.init"):
         budget(before=6400)
 
 

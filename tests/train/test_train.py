@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +183,56 @@ def test_stopped_and_continued_is_straight_bit_for_bit(tokens, tmp_path, name, m
     assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
 
 
+@pytest.mark.parametrize("stop", [2, 7, 9])
+def test_metrics_after_a_stop_are_those_of_a_straight_run(tokens, tmp_path, monkeypatch, stop):
+    """Lines are means over three steps; a stop falls within them."""
+    changes = {"log_every": 3, "save_every": 128}
+    go(tokens, tmp_path / "straight", "awr", **changes)
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        with pytest.raises(Stopped):
+            go(tokens, tmp_path / "stopped", "awr", **changes)
+    go(tokens, tmp_path / "stopped", "awr", **changes)
+    timed = {"seconds": None, "tokens_per_second": None}
+    assert [line | timed for line in lines(tmp_path / "stopped")] == [line | timed for line in lines(tmp_path / "straight")]
+    seconds = [line["seconds"] for line in lines(tmp_path / "stopped")]
+    assert seconds == sorted(seconds)
+
+
+def test_the_spike_detector_continues_after_a_stop(tokens, tmp_path, monkeypatch, caplog):
+    """What a loss is compared with survives a stop: 30 losses before it, 10 after, then a spike."""
+    step = trainer_module.Trainer._step
+    monkeypatch.setattr(
+        trainer_module.Trainer,
+        "_step",
+        lambda trainer, batch: (
+            (facts := step(trainer, batch)) | {"loss": facts["loss"] * (3 if trainer.position.step == 40 else 1)}
+        ),
+    )
+    with monkeypatch.context() as patch:
+        stop_after(30, patch)
+        with pytest.raises(Stopped):
+            go(tokens, tmp_path / "run", tokens=64 * 50, lr=1e-4)
+    go(tokens, tmp_path / "run", tokens=64 * 50, lr=1e-4)
+    assert "the loss of step 40 is" in caplog.text
+
+
+def test_nothing_is_written_before_training(tokens, tmp_path):
+    """A trainer that is constructed and set up, though its last checkpoint is missing, writes none."""
+    from phf.train import _prepare, distributed
+
+    go(tokens, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    before = sorted(tmp_path.rglob("*"))
+    component, options = config.Component(name="mle"), tiny.train_options()
+    run, _ = _prepare(tokens, tmp_path / "run", "run", component, options)
+    trainer = trainer_module.Trainer(run, distributed.setup(options, False, tmp_path / "run"))
+    assert trainer.setup() == 16
+    assert sorted(tmp_path.rglob("*")) == before
+    trainer.train()
+    assert (tmp_path / "run/checkpoints/step-16/model.safetensors").exists()
+
+
 def test_folders_of_a_user_beside_ours_are_left_alone(tokens, tmp_path, monkeypatch):
     """`state-old` and `checkpoints/step-best` are no state and no checkpoint, and a run resumes, ends and is initialised from."""
     go(tokens, tmp_path / "straight")
@@ -250,7 +301,7 @@ def test_a_full_disk_is_an_error_and_what_was_saved_is_whole(tokens, tmp_path, l
     done = subprocess.run([*command, str(limit)], capture_output=True, text=True, env=environment)
     assert "step 8 could not be saved (" in done.stderr, done.stderr
     assert "is the disk full?); what was saved before is whole. Make room on the disk and run the same command" in done.stderr
-    assert "training goes on from step 4" in done.stderr
+    assert "training resumes from step 4" in done.stderr
     assert [path.name for path in (tmp_path / "run").glob("state-*")] == ["state-4"]
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-4"]
     again = subprocess.run([*command, "100000000"], capture_output=True, text=True, env=environment)

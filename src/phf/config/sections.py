@@ -93,6 +93,8 @@ class Init(Strict):
     """Its folder, or, in a recipe, its name."""
     at: Annotated[int | str, BeforeValidator(read_moment)] = "100%"
     """Which of its checkpoints: after so many tokens, or after a share of its budget such as 50%."""
+    rate: Literal["restart", "continue"] = "restart"
+    """Learning rate: warm-up and schedule over this run's own steps, or that run's schedule continued where it stood."""
 
 
 class Train(Strict):

@@ -20,22 +20,22 @@ class Logits:
 
 
 class Layer:
-    """The last linear layer with what stands between it and the softmax; owns the one buffer of logits."""
+    """The last linear layer, the scaling and soft cap behind it, and the softmax; owns the one buffer of logits."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Logits, chunk: int) -> None:
         self.weight = weight.to(hidden.dtype)
         self.bias, self.logits = bias, logits
         rows = min(chunk, len(hidden))
         self.buffer = hidden.new_empty((rows, len(weight)), dtype=self.precision(hidden))
-        self.bend: Tensor | None = None  # d logits / d (hidden @ weight.T + bias), where it is not constant
+        self.derivative: Tensor | None = None  # d logits / d (hidden @ weight.T + bias), where it is not constant
 
     @staticmethod
     def precision(hidden: Tensor) -> torch.dtype:
-        """Give the precision of the logits in the buffer."""
+        """Return the precision of the logits in the buffer."""
         return accumulator(hidden)
 
     def project(self, hidden: Tensor) -> Tensor:
-        """Give (C, V) logits. They live in the buffer until the next call."""
+        """Return (C, V) logits. They live in the buffer until the next call."""
         scores = self.buffer[: len(hidden)]
         if hidden.dtype == scores.dtype:
             torch.mm(hidden, self.weight.T, out=scores)
@@ -47,12 +47,12 @@ class Layer:
             scores *= self.logits.scale
         if self.logits.softcap is not None:
             scores.div_(self.logits.softcap).tanh_()
-            self.bend = 1 - scores.square()
+            self.derivative = 1 - scores.square()
             scores *= self.logits.softcap
         return scores
 
     def logprob(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the targets' log-probabilities (C,) and the sums (C,) of exp(logits - largest), which replace the logits."""
+        """Return the targets' log-probabilities (C,) and the sums (C,) of exp(logits - largest), which replace the logits."""
         target = scores.gather(1, targets[:, None]).squeeze(1)
         largest = scores.amax(1)
         sums = scores.sub_(largest[:, None]).exp_().sum(1)
@@ -65,9 +65,9 @@ class Layer:
         return self.before_logits(slope)
 
     def before_logits(self, slope: Tensor) -> Tensor:
-        """Go back, in place, from the logits to what stands before their scale and soft cap."""
-        if self.bend is not None:
-            slope *= self.bend
+        """Turn, in place, d loss / d logits into d loss / d (hidden @ weight.T + bias): back through soft cap and scale."""
+        if self.derivative is not None:
+            slope *= self.derivative
         if self.logits.scale != 1.0:
             slope *= self.logits.scale
         return slope

@@ -20,13 +20,17 @@ class TritonLayer(Layer):
 
     @staticmethod
     def precision(hidden: Tensor) -> torch.dtype:
-        """Give the precision of the logits in the buffer: float64, which the kernels do not keep, is refused."""
+        """Return the precision of the logits in the buffer.
+
+        Raises:
+            ValueError: for float64, which the kernels do not compute in.
+        """
         if hidden.dtype == torch.float64:
             raise ValueError("kernel triton computes in float32; use kernel torch for float64")
         return hidden.dtype
 
     def logprob(self, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the targets' log-probabilities (C,) and the logits' log-sum-exp (C,)."""
+        """Return the targets' log-probabilities (C,) and the logits' log-sum-exp (C,)."""
         return log_softmax_at(scores, targets)
 
     def slope(self, scores: Tensor, total: Tensor, targets: Tensor, upstream: Tensor) -> Tensor:
@@ -36,7 +40,7 @@ class TritonLayer(Layer):
 
 
 def log_softmax_at(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the log-probability of each target and the log-sum-exp of each row, both (C,) float32; logits (C, V) stay."""
+    """Return the log-probability of each target and the log-sum-exp of each row, both (C,) float32; logits (C, V) stay."""
     count, width = logits.shape
     logprob, total = (logits.new_empty(count, dtype=torch.float32) for _ in range(2))
     _log_softmax_at[(count,)](logits, targets, logprob, total, width, logits.stride(0), block=_BLOCK)

@@ -1,6 +1,4 @@
-"""The train stage: a token store and an objective to a run folder, in steps it can be stopped at and go on from."""
-
-# B sequences of a batch, T predicted tokens in each.
+"""The train stage: a token store and an objective to a run folder, resumable at every saved state."""
 
 import json
 import logging
@@ -13,24 +11,21 @@ from phf import artifacts, config
 from phf.config import yaml
 from phf.errors import InputError
 from phf.layout import RunFolder
-from phf.objectives import MLE
 from phf.progress import Listener, silent
 from phf.tokens.store import TokenStore
-from phf.train import distributed
-from phf.train.data_loader import Phase
 from phf.train.init_from import find_init_checkpoint
+from phf.train.run import TrainRun
 from phf.train.schedule import TrainSchedule
-from phf.train.trainer import Trainer
 
 log = logging.getLogger("phf")
 
 _HOW = ("micro_batch", "shard", "trackers")
-"""Options that a run may go on with other values of: they change how it is done, and the result by rounding at most."""
+"""Options that may change when a run is resumed: they change how it is computed, and the result by rounding at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a training run came to; its tokens count those of the run it went on from."""
+    """The outcome of a training run; its tokens include those of the checkpoint it was initialised from."""
 
     checkpoint: Path
     step: int
@@ -40,12 +35,12 @@ class Summary:
 
 
 def train(
-    tokens: Path, out: Path, name: str, objective: config.Component, options: config.Train, progress: Listener = silent
+    tokens: Path, out: Path, name: str, objective: config.Component, options: config.Train, on_progress: Listener = silent
 ) -> Summary:
     """Train a model under an objective.
 
-    Called again it goes on from the last saved state, with the same result, bit for bit on a CPU, as if it had not been stopped.
-    A finished run is left alone. Started by `torchrun` or `accelerate launch`, all processes train one model.
+    A stopped run, started again, resumes from its last saved state, with the same result, bit for bit on a CPU, as if it had
+    not been stopped. A finished run is left alone. Started by `torchrun` or `accelerate launch`, all processes train one model.
 
     Args:
         tokens: folder of the token store.
@@ -53,6 +48,7 @@ def train(
         name: the run's name, for its records.
         objective: by name and fields; a quantile threshold is resolved on this corpus and recorded.
         options: model, budget, optimiser.
+        on_progress: called after every line of metrics.
 
     Raises:
         InputError: for a budget below one batch, a corpus the objective cannot learn from, a folder that holds another run, a
@@ -60,64 +56,70 @@ def train(
             is kept).
         Stopped: after SIGINT or SIGTERM, with the state saved.
     """
-    files = RunFolder(out)
-    store = TokenStore.open(tokens)
-    identity = _identity(store)
-    ancestor = find_init_checkpoint(options, identity) if options.init else None
-    budget = TrainSchedule(options, ancestor.tokens if ancestor else 0)
-    rewards = [(store.rewards, store.first[:-1])]
-    resolved = config.build("objectives", objective).resolve(rewards)
-    if options.cooldown and not resolved.control_tokens:
-        raise InputError(
-            f"train.cooldown is {options.cooldown}, but {objective.name} has no control tokens to leave out; set it to 0"
-        )
-    component = {"name": objective.name, **vars(resolved)}
-    remark = resolved.check(rewards)
-    accelerator = distributed.setup(options, resolved.needs_value, out)
-    made_from = _made_from(
-        out, options, {"name": name, "objective": component, "train": config.plain(options), "tokens": identity}
-    )
+    from phf.train import distributed
+    from phf.train.trainer import Trainer
+
+    run, remark = _prepare(tokens, out, name, objective, options)
+    schedule = run.schedule
+    accelerator = distributed.setup(options, run.objective.needs_value, out)
+    made_from = _made_from(run)
     with accelerator.main_process_first():
-        _check_same(out, made_from)
+        _check_same(run.folder, made_from)
         if accelerator.is_main_process:
             artifacts.sweep(out)
-            artifacts.sweep(files.checkpoint_folder)
-    final = files.checkpoint(budget.steps)
+            artifacts.sweep(run.folder.checkpoint_folder)
+    final, tokens_trained = run.folder.checkpoint(schedule.steps), schedule.tokens(schedule.steps)
     if final.exists():
-        return Summary(final, budget.steps, budget.tokens(budget.steps), already_done=True)
+        return Summary(final, schedule.steps, tokens_trained, already_done=True)
     if remark and accelerator.is_main_process:
         log.warning("%s: %s", name, remark)
-    main_from, main_to = budget.main
-    phases = [Phase(main_from, MLE()), Phase(main_to, resolved), Phase(budget.steps, MLE())]
-    trainer = Trainer(out, name, component, resolved, phases, budget, store, accelerator, progress, ancestor)
+    trainer = Trainer(run, accelerator, on_progress)
+    resumed_at = trainer.setup()
     # The folder is claimed only now: a run that cannot start leaves nothing behind.
-    if accelerator.is_main_process and not files.config.exists():
-        with artifacts.whole_file(files.config) as temporary:
+    if accelerator.is_main_process and not run.folder.config.exists():
+        with artifacts.whole_file(run.folder.config) as temporary:
             temporary.write_text(yaml.to_yaml(made_from), encoding="utf-8")
-    resumed_at = trainer.position.step
-    if resumed_at < budget.steps:  # else its last checkpoint was all that was missing
-        trainer.run()
-    return Summary(final, budget.steps, budget.tokens(budget.steps), resumed_at)
+    trainer.train()
+    return Summary(final, schedule.steps, tokens_trained, resumed_at)
+
+
+def _prepare(
+    tokens: Path, out: Path, name: str, component: config.Component, options: config.Train
+) -> tuple[TrainRun, str | None]:
+    """Return the run to train, its threshold resolved, and what its objective remarks on the corpus."""
+    store = TokenStore.open(tokens)
+    init = find_init_checkpoint(options, _identity(store)) if options.init else None
+    continued = init.rate_from if init and options.init and options.init.rate == "continue" else None
+    schedule = TrainSchedule(options, init.tokens if init else 0, continued)
+    rewards = [(store.rewards, store.first[:-1])]
+    objective = config.build("objectives", component).resolve(rewards)
+    if options.cooldown and not objective.control_tokens:
+        raise InputError(
+            f"train.cooldown is {options.cooldown}, but {component.name} has no control tokens to leave out; set it to 0"
+        )
+    recorded = {"name": component.name, **vars(objective)}
+    return TrainRun(RunFolder(out), name, objective, recorded, schedule, store, init), objective.check(rewards)
 
 
 def _identity(store: TokenStore) -> dict[str, Any]:
-    """Say which corpus and tokens a run is of."""
+    """Return what a run records of its corpus and tokens."""
     return {**store.meta["made_from"], **store.meta["counts"]}
 
 
-def _made_from(out: Path, options: config.Train, described: dict[str, Any]) -> dict[str, Any]:
-    """Say what a run is made from, as config.yaml keeps it."""
-    if options.init:  # named from here, so that both may move together
-        described["train"]["init"]["run"] = os.path.relpath(options.init.run, out)
+def _made_from(run: TrainRun) -> dict[str, Any]:
+    """Return what a run is made from, as config.yaml records it."""
+    options = config.plain(run.options)
+    if run.options.init:  # relative to the run's folder, so that both may be moved together
+        options["init"]["run"] = os.path.relpath(run.options.init.run, run.folder.path)
+    described = {"name": run.name, "objective": run.component, "train": options, "tokens": _identity(run.store)}
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
 
 
-def _check_same(out: Path, made_from: dict[str, Any]) -> None:
-    """Check that a folder is this very run's, if it is one's already."""
-    path = RunFolder(out).config
-    if not path.exists():
+def _check_same(folder: RunFolder, made_from: dict[str, Any]) -> None:
+    """Raise InputError if the folder holds a run that was made from something else."""
+    if not folder.config.exists():
         return
-    made = yaml.read_yaml(path)
-    same = {key: made["train"][key] for key in _HOW if key in made.get("train", {})}
-    artifacts.check_unchanged(out, made, made_from | {"train": made_from["train"] | same})
+    recorded = yaml.read_yaml(folder.config)
+    same = {key: recorded["train"][key] for key in _HOW if key in recorded.get("train", {})}
+    artifacts.check_unchanged(folder.path, recorded, made_from | {"train": made_from["train"] | same})

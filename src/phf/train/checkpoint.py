@@ -1,9 +1,9 @@
-"""What training leaves on disk: states to go on from, and checkpoints that any Hugging Face program loads."""
+"""Resumable training state, and checkpoints that any Hugging Face program loads."""
 
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,33 @@ from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.learner import Learner
 from phf.train.data_loader import Position
 from phf.train.hf_export import chat_template, sampling_settings
+from phf.train.metrics import RunningMeans, SpikeDetector
 
 
-def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, position: Position, main: bool = True) -> None:
-    """Write all that training needs to go on to `state-N/`, then delete the states before it.
-
-    A state does not depend on how many processes wrote it, but for their random generators.
+@dataclass
+class LoopState:
+    """Where the training loop is.
 
     Args:
-        out: the run's folder.
+        position: in steps and in the data.
+        means: of the steps since the last line of metrics.
+        spikes: the losses that the next ones are compared with.
+    """
+
+    position: Position = field(default_factory=Position)
+    means: RunningMeans = field(default_factory=RunningMeans)
+    spikes: SpikeDetector = field(default_factory=SpikeDetector)
+
+
+def save_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimizer, loop: LoopState, main: bool = True) -> None:
+    """Write all that training resumes from to `state-N/`, then delete the states before it.
+
+    Except for random generators, a state does not depend on the number of processes.
+
+    Args:
+        run: the run's folder.
         learner, optimizer: may be sharded; every process calls, and `main` writes.
-        position: where training is.
+        loop: where training is.
         main: whether this process writes.
 
     Raises:
@@ -46,23 +62,26 @@ def save_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, po
     random = gather_object([_random_state()])
     if not main:
         return
-    with _writing(out, position.step), artifacts.whole_directory(RunFolder(out).state(position.step)) as folder:
+    step = loop.position.step
+    with _writing(run, step), artifacts.whole_directory(run.state(step)) as folder:
         save_file(weights, folder / "learner.safetensors")
         torch.save(moments, folder / "optimizer.pt")
         torch.save(random, folder / "random.pt")
-        (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
-    for step, old in RunFolder(out).states().items():
-        if step != position.step:
+        (folder / "position.json").write_text(json.dumps(asdict(loop.position)), encoding="utf-8")
+        metrics = {"means": asdict(loop.means), "spikes": loop.spikes.state()}
+        (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    for other, old in run.states().items():
+        if other != step:
             artifacts.remove_directory(old)
 
 
-def load_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, process: int = 0) -> Position | None:
+def load_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimizer, process: int = 0) -> LoopState | None:
     """Load the newest state into learner, optimizer and this process's random generators.
 
     Returns:
         Where training is; None, with nothing changed, if no state was saved.
     """
-    folder = RunFolder(out).latest_state()
+    folder = run.latest_state()
     if folder is None:
         return None
     options = StateDictOptions(full_state_dict=True)
@@ -76,17 +95,19 @@ def load_state(out: Path, learner: Learner, optimizer: torch.optim.Optimizer, pr
         torch.set_rng_state(random[process]["cpu"])
         if torch.cuda.is_available() and random[process]["cuda"] is not None:
             torch.cuda.set_rng_state(random[process]["cuda"])
-    return Position(**artifacts.read_json(folder / "position.json"))
+    metrics = artifacts.read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {"means": {}, "spikes": {}}
+    position = Position(**artifacts.read_json(folder / "position.json"))
+    return LoopState(position, RunningMeans(**metrics["means"]), SpikeDetector(**metrics["spikes"]))
 
 
-def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[str, Any], main: bool = True) -> None:
-    """Write the model as a plain Hugging Face folder, the value head and `phf.json` (what phf wants to know of it) beside it.
+def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, notes: dict[str, Any], main: bool = True) -> None:
+    """Write the model as a plain Hugging Face folder, with the value head and `phf.json` beside it.
 
     Args:
         path: the folder.
         learner: may be sharded; every process calls, and `main` writes.
         tokenizer: with the control tokens.
-        about: becomes phf.json.
+        notes: become phf.json.
         main: whether this process writes.
 
     Raises:
@@ -96,26 +117,26 @@ def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, about: dict[st
     if not main:
         return
     model = learner.model
-    with _writing(RunFolder.of_checkpoint(path).path, about["step"]), artifacts.whole_directory(path) as folder:
-        model.generation_config.update(**sampling_settings(tokenizer, about))
+    with _writing(RunFolder.of_checkpoint(path), notes["step"]), artifacts.whole_directory(path) as folder:
+        model.generation_config.update(**sampling_settings(tokenizer, notes))
         of_model = {name.removeprefix("model."): weights[name] for name in weights if name.startswith("model.")}
         model.save_pretrained(folder, state_dict=of_model)
-        tokenizer.chat_template = chat_template(tokenizer, about)
+        tokenizer.chat_template = chat_template(tokenizer, notes)
         tokenizer.save_pretrained(folder)
         if learner.value_head is not None:
             head = {name.removeprefix("value_head."): weights[name] for name in weights if name.startswith("value_head.")}
             save_file(head, folder / "value_head.safetensors")
-        (folder / CHECKPOINT_NOTES).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (folder / CHECKPOINT_NOTES).write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
 
 
 def _weights(learner: Learner) -> dict[str, torch.Tensor]:
-    """Give all weights whole and on the CPU, tied ones once; every process calls."""
+    """Return all weights unsharded on the CPU, tied ones once; every process calls."""
     whole: dict[str, Any] = get_model_state_dict(learner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     return {name: whole[name].contiguous() for name in _names(learner).values() if name in whole}
 
 
 def _names(learner: Learner) -> dict[str, str]:
-    """Give for each tensor's name the first name of the same tensor: tied weights are stored once."""
+    """Return, for each tensor's name, the first name of the same tensor: tied weights are stored once."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in learner.state_dict(keep_vars=True).items()}
 
@@ -125,17 +146,17 @@ def _random_state() -> dict[str, torch.Tensor | None]:
 
 
 @contextlib.contextmanager
-def _writing(out: Path, step: int) -> Iterator[None]:
-    """Turn what a full disk makes of writing into an error that says what to do."""
+def _writing(run: RunFolder, step: int) -> Iterator[None]:
+    """Turn the errors of writing to a full disk into one that says what to do."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        steps = RunFolder(out).states()
+        steps = run.states()
         kept = f"training resumes from step {max(steps)}" if steps else "there is no earlier state, so training begins anew"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if not isinstance(error, OSError):  # torch and safetensors do not say it plainly
             reason = f"{reason}; is the disk full?"
         raise InputError(
-            f"{out}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
+            f"{run.path}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
             f"run the same command again: {kept}"
         ) from error

@@ -1,4 +1,4 @@
-"""One process among those that train a model together: its device and precision, its share of the weights, its signals."""
+"""The processes that train a model together: their group, precision, shards of the model, and signals."""
 
 import os
 import signal
@@ -20,21 +20,21 @@ from phf.learner import Learner
 
 
 def setup(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
-    """Become one of the processes that `torchrun` or `accelerate launch` started, or the only one.
+    """Join the process group that `torchrun` or `accelerate launch` started, or be the only process.
 
     Args:
-        options: how is trained.
+        options: of the run.
         needs_value: whether the learner has a value head.
         out: the run's folder, for trackers.
 
     Raises:
-        InputError: if what is asked for cannot be shared out over them.
+        InputError: for options that do not fit the number of processes or the machine.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise InputError("accelerate launch --use_fsdp: sharding is asked for by train.shard=true; launch without --use_fsdp")
     if options.kernel == "triton" and not torch.cuda.is_available():
         raise InputError("train.kernel is triton, which needs a GPU, and PyTorch finds none; set it to torch")
-    AcceleratorState._reset_state()  # accelerate holds one precision a process; each run chooses its own
+    AcceleratorState._reset_state()  # accelerate keeps one precision a process; each run chooses its own
     # A value head has no gradient in the steps under maximum likelihood.
     unused = DistributedDataParallelKwargs(find_unused_parameters=needs_value and options.start > 0)
     accelerator = Accelerator(
@@ -55,14 +55,16 @@ def setup(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
 def wrap_model(
     learner: Learner, make_optimizer: Callable[[], torch.optim.Optimizer], accelerator: Accelerator, shard: bool
 ) -> tuple[Any, Any]:
-    """Put a learner on this process's device: a copy of it in each process, or a share of each of its layers (FSDP).
+    """Move a learner to this process's device: a copy of it in each process, or a shard of each of its layers (FSDP).
 
     Args:
         learner: on the CPU, the same in all processes; sharded in place.
-        make_optimizer: called when its parameters are what they will stay.
+        make_optimizer: called once its parameters will not be replaced any more.
+        accelerator: of the processes.
+        shard: whether each process holds a shard instead of a copy.
 
     Returns:
-        What to call in the learner's place, and the optimizer as accelerate wraps it.
+        What to call in place of the learner, and the optimizer as accelerate wraps it.
     """
     if not shard:
         wrapped, optimizer = accelerator.prepare(learner, make_optimizer())
@@ -81,11 +83,11 @@ def wrap_model(
 
 
 _SAME_SIGNAL = 5.0
-"""Seconds within which a signal that comes again is the same: a whole process group gets it, and a parent passes it on."""
+"""Seconds within which a repeated signal counts as one: a terminal sends it to the whole group, and a parent forwards it."""
 
 
 class Signals:
-    """While it is entered, SIGINT and SIGTERM ask for a stop after the step; one that comes again later works as usual."""
+    """A context in which SIGINT and SIGTERM request a stop after the step; a second one, seconds later, works as usual."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
@@ -103,12 +105,12 @@ class Signals:
         for number, handler in self._usual.items():
             signal.signal(number, handler)
 
-    def asked(self) -> int:
-        """Give the signal that any process received, 0 for none: all stop at the same step."""
+    def received(self) -> int:
+        """Return the signal that any process received, 0 for none: all stop at the same step."""
         if self._accelerator.num_processes == 1:
             return self._received
-        received = torch.tensor([self._received], device=self._accelerator.device)
-        return int(self._accelerator.gather(received).max())
+        signals = torch.tensor([self._received], device=self._accelerator.device)
+        return int(self._accelerator.gather(signals).max())
 
     def _receive(self, number: int, _: Any) -> None:
         if not self._received:
@@ -119,7 +121,7 @@ class Signals:
 
 
 def _bf16(precision: str) -> bool:
-    """Tell whether to multiply in bf16: when asked to, or left the choice on a device that does it natively."""
+    """Return whether to multiply in bf16: when set, or under `auto` on a device that does so natively."""
     if precision == "auto":
         return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
     return precision == "bf16"

@@ -1,4 +1,4 @@
-"""The run that another goes on from: which checkpoint of it, and where in the data it stood."""
+"""The checkpoint of another run that a run is initialised from, and where in the data that run was."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,36 +16,38 @@ from phf.train.schedule import TrainSchedule, find_step
 
 @dataclass(frozen=True)
 class InitCheckpoint:
-    """A checkpoint to go on from.
+    """A checkpoint to initialise from.
 
     Args:
         checkpoint: its folder.
         tokens: that it was trained on.
-        objective, context, epoch, block: what of the data it was to read next, see `batches.Position`.
+        rate_from: tokens at which the schedule of that run's learning rate began.
+        objective, context, epoch, block: what of the data comes next, see `data_loader.Position`.
     """
 
     checkpoint: Path
     tokens: int
+    rate_from: int
     objective: Objective
     context: int
     epoch: int
     block: int
 
     def position(self, batches: DataLoader) -> Position:
-        """Give the position that the first of `batches` has, on the same documents in the same order."""
+        """Return the position of the first of `batches`: the same order of documents, continued."""
         objective = self.objective
         control_ids = range(len(objective.control_tokens))  # their places count here, not their names
-        read = batches.store.view(objective, self.context, batches.seed, self.epoch, control_ids)
-        _, position = batches.carry_over(read, Position(0, self.epoch, self.block), batches.phases[0].objective)
+        view = batches.store.view(objective, self.context, batches.seed, self.epoch, control_ids)
+        _, position = batches.carry_over(view, Position(0, self.epoch, self.block), batches.phases[0].objective)
         return position
 
 
 def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> InitCheckpoint:
-    """Find the checkpoint that `train.init` names.
+    """Return the checkpoint that `train.init` names.
 
     Args:
         options: of the new run.
-        identity: of its token store, as a run's config.yaml keeps it.
+        identity: of its token store, as config.yaml of a run records it.
 
     Raises:
         InputError: if there is no such run or checkpoint, or it was trained on other data or in another order.
@@ -72,4 +74,20 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
     step = find_step(options.init, TrainSchedule(trained, before), set(notes))
     data = notes[step]["data"]
     objective: Objective = config.build("objectives", config.Component.model_validate(data["objective"]))
-    return InitCheckpoint(files.checkpoint(step), notes[step]["tokens"], objective, trained.context, data["epoch"], data["block"])
+    if options.init.rate == "continue":
+        _check_same_rate(options, trained, where)
+    rate_from = notes[step].get("rate_from", before)
+    return InitCheckpoint(
+        files.checkpoint(step), notes[step]["tokens"], rate_from, objective, trained.context, data["epoch"], data["block"]
+    )
+
+
+def _check_same_rate(options: config.Train, trained: config.Train, where: str) -> None:
+    """Raise InputError if the learning rate of the new run would not continue that of the run it is initialised from."""
+    keys = ("lr", "schedule", "warmup", "tokens")
+    old, new = ({f"train.{key}": getattr(one, key) for key in keys} for one in (trained, options))
+    if changes := "; ".join(artifacts.differences(old, new)):
+        raise InputError(
+            f"{where}: train.init.rate is continue, but the schedule of the learning rate differs: {changes}. Set these to the "
+            "same values, or train.init.rate to restart"
+        )

@@ -1,13 +1,15 @@
-"""What a training run says of itself: lines of metrics, loss spikes, and how many operations it takes of the device's peak."""
+"""The metrics of a training run: means over steps, lines of metrics.jsonl, loss spikes, and model FLOPs utilisation."""
 
 import collections
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from phf import artifacts
+from phf.errors import InputError
 
 PEAK_FLOPS = {
     "B200": 2250e12,
@@ -23,19 +25,19 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Dense bf16 floating-point operations a second by a part of the device's name, longer names first; from data sheets."""
+"""Dense bf16 FLOP/s by a part of the device's name, longer names first; from data sheets."""
 
 
-def peak(device: str) -> float | None:
-    """Give the dense bf16 operations a second that a device can do, None where that is not known."""
-    return next((operations for name, operations in PEAK_FLOPS.items() if name in device), None)
+def peak_flops(device: str) -> float | None:
+    """Return the dense bf16 FLOP/s of a device; None where they are not known."""
+    return next((flops for name, flops in PEAK_FLOPS.items() if name in device), None)
 
 
 def flops_per_token(model: Any, context: int) -> float:
-    """Count the floating-point operations of training on one token: 6 N + 12 L D T (Chowdhery et al., 2022, appendix B).
+    """Return the floating-point operations of training on one token: 6 N + 12 L D T (Chowdhery et al., 2022, appendix B).
 
     Args:
-        model: of transformers; N are its parameters without embeddings that are only looked up.
+        model: of transformers; N are its parameters without embeddings that are only looked up, L its layers, D its width.
         context: T, tokens of a sequence.
     """
     config = model.config.get_text_config()
@@ -50,53 +52,94 @@ def flops_per_token(model: Any, context: int) -> float:
     return float(6 * counted + 12 * layers * width * context)
 
 
-class Spikes:
-    """Tells a loss that stands out of those before it.
+@dataclass
+class RunningMeans:
+    """Means of what the steps since the last line of metrics measured; a training state holds them.
 
     Args:
-        window: how many losses are looked back at.
-        deviations: how many standard deviations above their mean a spike is.
+        steps: how many.
+        seconds: that they took, up to the last time the state was saved.
+        sums, counts: of each fact; one that only some of the steps have is averaged over these.
     """
 
-    def __init__(self, window: int = 100, deviations: float = 6.0) -> None:
-        self._seen: collections.deque[float] = collections.deque(maxlen=window)
-        self._deviations = deviations
-        self._quiet = 0
+    steps: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
-    def see(self, loss: float) -> str | None:
-        """Take in a loss; describe it if it is a spike. After one, the next are taken in silently until the window is new."""
-        seen, self._quiet = self._seen, max(0, self._quiet - 1)
-        found = None
-        if len(seen) >= 20 and not self._quiet:
-            mean = sum(seen) / len(seen)
-            deviation = math.sqrt(sum((past - mean) ** 2 for past in seen) / (len(seen) - 1))
+    def add(self, facts: Mapping[str, float]) -> None:
+        """Count in what a step measured."""
+        self.steps += 1
+        for key, value in facts.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each fact."""
+        return {key: self.sums[key] / self.counts[key] for key in self.sums}
+
+
+class SpikeDetector:
+    """Finds losses that stand out from those before them.
+
+    Args:
+        losses: seen before, oldest first.
+        window: how many past losses are compared with.
+        deviations: how many standard deviations above their mean a spike is.
+        quiet: how many further losses are not reported.
+    """
+
+    def __init__(self, losses: Iterable[float] = (), window: int = 100, deviations: float = 6.0, quiet: int = 0) -> None:
+        self._losses: collections.deque[float] = collections.deque(losses, maxlen=window)
+        self._deviations, self._quiet = deviations, quiet
+
+    def update(self, loss: float) -> str | None:
+        """Take in a loss and describe it if it is a spike. After one, nothing is reported until the window is new."""
+        losses, self._quiet = self._losses, max(0, self._quiet - 1)
+        spike = None
+        if len(losses) >= 20 and not self._quiet:
+            mean = sum(losses) / len(losses)
+            deviation = math.sqrt(sum((past - mean) ** 2 for past in losses) / (len(losses) - 1))
             if loss > mean + self._deviations * deviation and loss - mean > 0.01 * abs(mean):
-                found = f"{loss:.4g}, where the {len(seen)} before it had {mean:.4g} with a standard deviation of {deviation:.2g}"
-                self._quiet = seen.maxlen or 0
-        seen.append(loss)
-        return found
+                spread = f"{mean:.4g} with a standard deviation of {deviation:.2g}"
+                spike = f"{loss:.4g}, where the {len(losses)} before it had {spread}"
+                self._quiet = losses.maxlen or 0
+        losses.append(loss)
+        return spike
+
+    def state(self) -> dict[str, Any]:
+        """Return the arguments that a detector is made from which continues like this one."""
+        return {"losses": list(self._losses), "quiet": self._quiet}
 
 
-class Logbook:
-    """metrics.jsonl of a run, cut back to the step that training goes on from.
+class MetricsWriter:
+    """Appends lines to a run's metrics.jsonl, which is first cut back to the step that training resumes from.
 
     Args:
         path: the file.
-        step: that training goes on from.
+        step: that training resumes from.
+
+    Raises:
+        InputError: if a line of those steps cannot be read, with its number.
     """
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        lines, self._seconds = [], 0.0
+        content = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        for number, line in enumerate(content[:-1], start=1):  # behind the last line end: what a killed process left torn
             try:
-                if json.loads(line)["step"] > step:
-                    break
-            except json.JSONDecodeError:  # the torn end of a killed process
+                fields = json.loads(line)
+                logged, seconds = int(fields["step"]), float(fields["seconds"])
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{path}, line {number}: damaged, not what `phf train` wrote; restore the file from a copy, or delete it"
+                ) from None
+            if logged > step:
                 break
-            kept.append(line)
-        self._seconds: float = json.loads(kept[-1])["seconds"] if kept else 0.0
+            lines.append(line)
+            self._seconds = seconds
         with artifacts.whole_file(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            temporary.write_bytes(b"".join(line + b"\n" for line in lines))
         self._path = path
 
     def write(self, line: Mapping[str, Any], seconds: float) -> None:
@@ -105,14 +148,3 @@ class Logbook:
         finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite | {"seconds": round(self._seconds, 3)}) + "\n")
-
-
-def mean_of(steps: list[dict[str, float]]) -> dict[str, float]:
-    """Average what was measured in each of some steps; a fact that only some of them have is averaged over these."""
-    sums: dict[str, float] = collections.defaultdict(float)
-    counts: dict[str, int] = collections.defaultdict(int)
-    for facts in steps:
-        for key, value in facts.items():
-            sums[key] += value
-            counts[key] += 1
-    return {key: sums[key] / counts[key] for key in sums}

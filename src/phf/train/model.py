@@ -32,15 +32,15 @@ _GPT2 = {
 def build_model(
     spec: str | Mapping[str, Any], vocab_size: int, context: int, document_start: int, seed: int, attention: str = "auto"
 ) -> Any:
-    """Make the model to train, in float32, with weights drawn from the seed.
+    """Return the model to train, in float32, its weights initialised from the seed.
 
     Args:
-        spec: a preset's name; `from:FOLDER` or `from:HUB-NAME` for a checkpoint to go on from; or the fields of a Hugging Face
-            configuration, `model_type` among them, or a `preset` to change some fields of.
+        spec: a preset's name; `from:FOLDER` or `from:HUB-NAME` for a checkpoint to initialise from; or the fields of a Hugging
+            Face configuration, `model_type` among them, or a `preset` to change some fields of.
         vocab_size: entries of the tokenizer, without control tokens.
         context: longest sequence that will be trained on.
         document_start: token id that starts and ends a document.
-        seed: of the first weights.
+        seed: of the initial weights.
         attention: which implementation, by its name in transformers; auto for its choice.
 
     Raises:
@@ -79,10 +79,10 @@ def build_model(
 
 
 def add_control_tokens(model: Any, tokenizer: Any, tokens: Sequence[str], seed: int) -> list[int]:
-    """Give control tokens an id in the tokenizer and an embedding in the model, in place.
+    """Add control tokens to the tokenizer and their embeddings to the model, in place.
 
     A new embedding is the mean of the old ones + 0.01 N(0, 1) (Korbak et al., 2023, appendix), at the input and, where it is not
-    tied, at the output. Tokens the model already knows (it was conditionally trained before) are left as they are.
+    tied, at the output. Tokens that the tokenizer has already (of a conditionally trained model) are left as they are.
 
     Returns:
         The ids of `tokens`.

@@ -5,119 +5,125 @@ import dataclasses
 import logging
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from phf import __version__
 from phf.errors import InputError, Stopped
-from phf.layout import RunFolder
 from phf.learner import Learner
-from phf.objectives import MLE, Objective
+from phf.objectives import MLE
 from phf.progress import Listener, Progress, silent
 from phf.tokens.store import TokenStore, View
 from phf.tokens.tokenizer import load_tokenizer, matching_tokenizer
 from phf.train import distributed
-from phf.train.checkpoint import load_state, save_checkpoint, save_state
-from phf.train.data_loader import Batch, DataLoader, Phase, Position
-from phf.train.init_from import InitCheckpoint
-from phf.train.metrics import Logbook, Spikes, flops_per_token, mean_of, peak
+from phf.train.checkpoint import LoopState, load_state, save_checkpoint, save_state
+from phf.train.data_loader import Batch, DataLoader, Position
+from phf.train.metrics import MetricsWriter, RunningMeans, flops_per_token, peak_flops
 from phf.train.model import add_control_tokens, build_model
-from phf.train.schedule import TrainSchedule
+from phf.train.optimizer import make_optimizer
+from phf.train.run import TrainRun
 
 log = logging.getLogger("phf")
 
 
 class Trainer:
-    """One process of a training run: batches in; steps, metrics, states and checkpoints out."""
+    """One process of a training run: `setup`, then `train`.
 
-    def __init__(
-        self,
-        out: Path,
-        name: str,
-        component: dict[str, Any],
-        objective: Objective,
-        phases: list[Phase],
-        budget: TrainSchedule,
-        store: TokenStore,
-        accelerator: Accelerator,
-        progress: Listener,
-        ancestor: InitCheckpoint | None,
-    ) -> None:
-        self.out, self.name, self.component, self.objective = out, name, component, objective
-        self.budget, self.options, self.store, self.accelerator = budget, budget.options, store, accelerator
+    Args:
+        run: what is trained.
+        accelerator: of the processes that train it.
+        on_progress: called after every line of metrics.
+    """
+
+    def __init__(self, run: TrainRun, accelerator: Accelerator, on_progress: Listener = silent) -> None:
+        self.run, self.accelerator = run, accelerator
+        self.options, self.schedule = run.options, run.schedule
         self.main = accelerator.is_main_process
-        self.progress = progress if self.main else silent
-        self.checkpoints, self.saves, self.looks = budget.checkpoints(), budget.saves(), budget.looks()
-        self.learner = self._learner(ancestor)
-        self.batches = DataLoader(store, phases, self.options.batch, self.options.context, self.options.seed, self.control_ids)
-        self.held_out = self._held_out()
-        self.operations = flops_per_token(self.learner.model, self.options.context)
-        torch.manual_seed(self.options.seed + accelerator.process_index)  # dropout, where a model has any
-        self.wrapped, self.optimizer = distributed.wrap_model(self.learner, self._optimizer, accelerator, self.options.shard)
-        found = load_state(out, self.learner, self.optimizer.optimizer, accelerator.process_index)
-        self.position = found or (ancestor.position(self.batches) if ancestor else Position())
-        if self.position.step in self.checkpoints:  # a process killed between the two
-            self._checkpoint()
+        self.on_progress = on_progress if self.main else silent
+        self.checkpoints, self.saves = run.schedule.checkpoints(), run.schedule.saves()
+        self.validations = run.schedule.validations()
+        self.loop = LoopState()
 
-    def run(self) -> None:
-        """Train to the end of the budget.
+    @property
+    def position(self) -> Position:
+        """Where training is."""
+        return self.loop.position
+
+    def setup(self) -> int:
+        """Build model, optimizer and data loader, and load the newest state if there is one. Nothing is written.
+
+        Returns:
+            The step that training resumes from, 0 for a new run.
 
         Raises:
+            InputError: for a model, corpus or state that cannot be used.
+        """
+        options, run = self.options, self.run
+        self.learner = self._build_learner()
+        self.batches = DataLoader(run.store, run.phases, options.batch, options.context, options.seed, self.control_ids)
+        self.held_out = self._held_out() if self.validations else None
+        self.flops_per_token = flops_per_token(self.learner.model, options.context)
+        torch.manual_seed(options.seed + self.accelerator.process_index)  # dropout, where a model has any
+        self.wrapped, self.optimizer = distributed.wrap_model(
+            self.learner, lambda: make_optimizer(self.learner, options), self.accelerator, options.shard
+        )
+        if run.init:
+            self.loop.position = run.init.position(self.batches)
+        state = load_state(run.folder, self.learner, self.optimizer.optimizer, self.accelerator.process_index)
+        self.loop = state or self.loop
+        return self.position.step
+
+    def train(self) -> None:
+        """Train to the last step of the schedule.
+
+        Raises:
+            InputError: for a loss that is not finite, or a state or checkpoint that cannot be written.
             Stopped: after a signal.
         """
-        logbook = Logbook(RunFolder(self.out).metrics, self.position.step) if self.main else None
+        if self.position.step in self.checkpoints:  # a process killed between saving the state and the checkpoint
+            self._save_checkpoint()
+        if self.position.step >= self.schedule.steps:
+            return
+        writer = MetricsWriter(self.run.folder.metrics, self.position.step) if self.main else None
         if self.options.trackers:
-            self.accelerator.init_trackers(self.name)
+            self.accelerator.init_trackers(self.run.name)
         self.wrapped.train()
-        spikes, since = Spikes(), []
-        clock = time.perf_counter()
+        loop, self.started = self.loop, time.perf_counter()
         with distributed.Signals(self.accelerator) as signals:
             for batch in self.batches.after(self.position):
                 facts = self._step(batch)
                 step = self.position.step
-                if spike := self.main and spikes.see(facts["loss"]):
-                    log.warning("%s: the loss of step %d is %s; it read %s", self.name, step, spike, batch.documents())
-                since.append(facts)
-                last = step == self.budget.steps
-                if step % self.options.log_every == 0 or last or step == 1 or step in self.looks:
-                    seconds = time.perf_counter() - clock
-                    line = self._line(since, seconds) | (self._validate() if step in self.looks else {})
-                    if logbook:
-                        logbook.write(line, seconds)
-                    self.accelerator.log({key: value for key, value in line.items() if key != "step"}, step=step)
-                    shown = {"loss": line["loss"], "tokens/s": line["tokens_per_second"]}
-                    shown |= {"MFU": f"{line['mfu']:.0%}"} if "mfu" in line else {}
-                    whole = self.budget.tokens(self.budget.steps)
-                    self.progress(Progress(f"train {self.name}", self.budget.tokens(step), whole, "tokens", shown))
-                    since, clock = [], time.perf_counter()
-                stop = signals.asked()
-                if stop or step in self.saves:
+                if spike := self.main and loop.spikes.update(facts["loss"]):
+                    log.warning("%s: the loss of step %d is %s; it read %s", self.run.name, step, spike, batch.documents())
+                loop.means.add(facts)
+                last = step == self.schedule.steps
+                if step % self.options.log_every == 0 or last or step == 1 or step in self.validations:
+                    self._log(writer)
+                signal = signals.received()
+                if signal or step in self.saves:
                     self._save()
                 if last:
                     break
-                if stop:
-                    raise Stopped(stop, f"train {self.name}: stopped at step {step} of {self.budget.steps}, and saved")
+                if signal:
+                    raise Stopped(signal, f"train {self.run.name}: stopped at step {step} of {self.schedule.steps}, and saved")
         self.accelerator.end_training()
 
     def _step(self, batch: Batch) -> dict[str, float]:
-        """Take one optimiser step; give what it measured, means over the whole batch."""
+        """Take one optimiser step; return what it measured, means over the whole batch."""
         accelerator, step = self.accelerator, self.position.step
         self.learner.objective = batch.objective
         for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.learning_rate(step)
-        tokens, rewards = self._mine(batch.tokens), self._mine(batch.rewards)
+            group["lr"] = self.schedule.learning_rate(step)
+        tokens, rewards = self._own_rows(batch.tokens), self._own_rows(batch.rewards)
         totals: dict[str, torch.Tensor] = {}
         size = self.options.micro_batch or len(tokens)
-        pieces = range(0, len(tokens), size)
-        for piece in pieces:
-            rows = slice(piece, piece + size)
+        starts = range(0, len(tokens), size)
+        for start in starts:
+            rows = slice(start, start + size)
             share = len(tokens[rows]) / len(tokens)
-            waiting = accelerator.no_sync(self.wrapped) if piece != pieces[-1] else contextlib.nullcontext()
-            with waiting:
+            with accelerator.no_sync(self.wrapped) if start != starts[-1] else contextlib.nullcontext():
                 with accelerator.autocast():
                     loss, facts = self.wrapped(tokens[rows], rewards[rows])
                 accelerator.backward(loss * share)
@@ -128,19 +134,19 @@ class Trainer:
         numbers = {key: float(value) for key, value in accelerator.reduce(totals, reduction="mean").items()}
         if not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["grad_norm"])):
             raise InputError(
-                f"{self.out}: at step {step + 1} the loss is {numbers['loss']} and its gradient's norm {numbers['grad_norm']}, "
-                f"on documents {batch.documents()}. The last saved state is kept. Lower train.lr or train.clip, or look at them"
+                f"{self.run.folder.path}: at step {step + 1} the loss is {numbers['loss']} and its gradient's norm "
+                f"{numbers['grad_norm']}, on documents {batch.documents()}. The last saved state is kept. Lower train.lr or "
+                "train.clip, or look at these documents"
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.position = batch.after
+        self.loop.position = batch.after
         return numbers
 
     @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Give the mean negative log-probability of held-out tokens, with control tokens where the run's objective has them."""
-        assert self.held_out is not None
-        accelerator, view = self.accelerator, self.held_out
+    def _validate(self, view: View) -> dict[str, float]:
+        """Return the mean negative log-probability of held-out tokens, with control tokens where the run's objective has them."""
+        accelerator = self.accelerator
         blocks = min(len(view), max(1, self.options.held_out_tokens // self.options.context))
         world = accelerator.num_processes
         blocks = max(world, blocks - blocks % world)
@@ -148,67 +154,66 @@ class Trainer:
         total = torch.zeros((), device=accelerator.device)
         self.wrapped.eval()
         for start in range(0, blocks, size):
-            tokens, rewards = map(self._mine, view.read(start, min(blocks, start + size)))
+            tokens, rewards = map(self._own_rows, view.read(start, min(blocks, start + size)))
             with accelerator.autocast():
                 total += self.wrapped(tokens, rewards).facts["nll"].float() * len(tokens)
         self.wrapped.train()
         return {"held_out_nll": float(accelerator.reduce(total, reduction="sum")) / blocks}
 
-    def _mine(self, rows: np.ndarray) -> torch.Tensor:
-        """Put this process's rows of a batch on its device."""
+    def _own_rows(self, rows: np.ndarray) -> torch.Tensor:
+        """Return this process's rows of a batch on its device."""
         accelerator = self.accelerator
         return torch.from_numpy(rows[accelerator.process_index :: accelerator.num_processes]).to(accelerator.device)
 
-    def _line(self, since: list[dict[str, float]], seconds: float) -> dict[str, Any]:
-        """Give one line of metrics: means over the steps since the last one."""
-        step = self.position.step
-        speed = len(since) * self.budget.step_tokens / seconds
-        line = {"step": step, "tokens": self.budget.tokens(step), "lr": self.budget.learning_rate(step - 1), **mean_of(since)}
-        line["tokens_per_second"] = speed
-        if self.accelerator.device.type == "cuda" and self.accelerator.mixed_precision == "bf16":
-            one = peak(torch.cuda.get_device_name(self.accelerator.device))
-            line |= {"mfu": speed * self.operations / (one * self.accelerator.num_processes)} if one else {}
-        return line
+    def _log(self, writer: MetricsWriter | None) -> None:
+        """Write a line of metrics: means over the steps since the last one."""
+        step, means = self.position.step, self.loop.means
+        seconds = means.seconds + time.perf_counter() - self.started
+        speed = means.steps * self.schedule.step_tokens / seconds
+        line: dict[str, Any] = {"step": step, "tokens": self.schedule.tokens(step), "lr": self.schedule.learning_rate(step - 1)}
+        line |= means.means() | {"tokens_per_second": speed} | self._utilisation(speed)
+        if self.held_out is not None and step in self.validations:
+            line |= self._validate(self.held_out)
+        if writer:
+            writer.write(line, seconds)
+        self.accelerator.log({key: value for key, value in line.items() if key != "step"}, step=step)
+        shown = {"loss": line["loss"], "tokens/s": speed} | ({"MFU": f"{line['mfu']:.0%}"} if "mfu" in line else {})
+        whole = self.schedule.tokens(self.schedule.steps)
+        self.on_progress(Progress(f"train {self.run.name}", self.schedule.tokens(step), whole, "tokens", shown))
+        self.loop.means, self.started = RunningMeans(), time.perf_counter()
+
+    def _utilisation(self, speed: float) -> dict[str, float]:
+        """Return the model FLOPs utilisation at so many tokens per second, where the device's peak is known."""
+        if self.accelerator.device.type != "cuda" or self.accelerator.mixed_precision != "bf16":
+            return {}
+        peak = peak_flops(torch.cuda.get_device_name(self.accelerator.device))
+        return {"mfu": speed * self.flops_per_token / (peak * self.accelerator.num_processes)} if peak else {}
 
     def _save(self) -> None:
-        """Save the state first, then the checkpoint: whatever of the two a killed process left, it can go on."""
-        save_state(self.out, self.learner, self.optimizer.optimizer, self.position, self.main)
+        """Save the state first, then the checkpoint: whichever of the two a killed process left, training can resume."""
+        means = self.loop.means
+        seconds = means.seconds + time.perf_counter() - self.started if means.steps else 0.0
+        state = dataclasses.replace(self.loop, means=dataclasses.replace(means, seconds=seconds))
+        save_state(self.run.folder, self.learner, self.optimizer.optimizer, state, self.main)
         if self.position.step in self.checkpoints:
-            self._checkpoint()
+            self._save_checkpoint()
         self.accelerator.wait_for_everyone()
 
-    def _checkpoint(self) -> None:
-        step = self.position.step
-        path = RunFolder(self.out).checkpoint(step)
-        if path.exists():
-            return
-        last = self.batches.phase(step - 1).objective
-        about = {
-            "run": self.name,
-            "step": step,
-            "tokens": self.budget.tokens(step),
-            "objective": self.component,
-            "control_tokens": list(self.objective.control_tokens),
-            "segmenter": self.store.meta["segmenter"],
-            # What was to be read next, for a run that goes on from here.
-            "data": {
-                "objective": self.component if last is self.objective else {"name": "mle"},
-                "epoch": self.position.epoch,
-                "block": self.position.block,
-            },
-            "phf": __version__,
-        }
-        save_checkpoint(path, self.learner, self.tokenizer, about, self.main)
+    def _save_checkpoint(self) -> None:
+        path = self.run.folder.checkpoint(self.position.step)
+        if not path.exists():
+            notes = self.run.notes(self.position, self.batches.phase(self.position.step - 1).objective)
+            save_checkpoint(path, self.learner, self.tokenizer, notes, self.main)
 
-    def _learner(self, ancestor: InitCheckpoint | None) -> Learner:
-        """Make the model, with its control tokens, under the objective."""
-        options, meta = self.options, self.store.meta
-        spec = f"from:{ancestor.checkpoint}" if ancestor else options.model
+    def _build_learner(self) -> Learner:
+        """Build the model, with its control tokens, under the objective."""
+        options, meta, init = self.options, self.run.store.meta, self.run.init
+        spec = f"from:{init.checkpoint}" if init else options.model
         model = build_model(spec, meta["vocab_size"], options.context, meta["document_start"], options.seed, options.attention)
-        self.tokenizer = load_tokenizer(self.store.path / "tokenizer")
+        self.tokenizer = load_tokenizer(self.run.store.path / "tokenizer")
         if isinstance(spec, str) and spec.startswith("from:"):
             self.tokenizer = matching_tokenizer(spec.removeprefix("from:"), self.tokenizer)
-        self.control_ids = add_control_tokens(model, self.tokenizer, self.objective.control_tokens, options.seed)
+        self.control_ids = add_control_tokens(model, self.tokenizer, self.run.objective.control_tokens, options.seed)
         if options.activation_checkpointing:
             # Its name until transformers 5.22, and since.
             enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
@@ -216,17 +221,15 @@ class Trainer:
                 enable({"use_reentrant": False})
             except ValueError as error:
                 raise InputError(f"train.activation_checkpointing: {error}; set it to false") from None
-        learner = Learner(model, self.objective, options.kernel)
+        learner = Learner(model, self.run.objective, options.kernel)
         if options.compile:
             learner.backbone.compile()
         return learner
 
-    def _held_out(self) -> View | None:
-        """Look at the held-out documents, all of them whatever the objective, if the recipe wants a look at them."""
-        if not self.looks:
-            return None
-        objective = self.objective if self.objective.control_tokens else MLE()
-        store = TokenStore.open(self.store.path, held_out=True)
+    def _held_out(self) -> View:
+        """Return the view of the held-out documents, all of them whatever the objective."""
+        objective = self.run.objective if self.run.objective.control_tokens else MLE()
+        store = TokenStore.open(self.run.store.path, held_out=True)
         view = dataclasses.replace(self.batches, store=store).view(objective, 0)
         blocks, processes = len(view), self.accelerator.num_processes
         if blocks < processes:
@@ -234,14 +237,3 @@ class Trainer:
                 f"{store.path}: {blocks} blocks of held-out tokens for {processes} processes; raise tokenize.held_out"
             )
         return view
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        """Make AdamW; only matrices decay, as usual."""
-        decays: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
-        for parameter in self.learner.parameters():
-            decays[parameter.dim() >= 2].append(parameter)
-        groups = [
-            {"params": decays[True], "weight_decay": self.options.weight_decay},
-            {"params": decays[False], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self.options.lr, betas=self.options.betas, fused=True)
