@@ -1,7 +1,82 @@
-"""The Hugging Face hub and its library: loading without the library's own progress bars and warnings."""
+"""The Hugging Face hub: a model's name and revision, its files on this machine, and its library kept quiet."""
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from phf.errors import InputError
+
+_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+_WEIGHTS = ["*.safetensors", "pytorch_model*.bin"]
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model on the hub.
+
+    Args:
+        name: such as "gpt2" or "tomekkorbak/hungry_saha".
+        revision: a branch, a tag or a commit; None for the default branch.
+    """
+
+    name: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "HubModel":
+        """Read NAME or NAME@REVISION.
+
+        Raises:
+            InputError: if the hub cannot have such a name.
+        """
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils._validators import validate_repo_id
+
+        name, at, revision = text.partition("@")
+        try:
+            validate_repo_id(name)
+        except HFValidationError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"hf:{text}: no name on the hub ({reason}); expected hf:NAME or hf:NAME@REVISION") from None
+        if at and not revision:
+            raise InputError(f"hf:{text}: no revision after @; expected hf:NAME@REVISION, a branch, a tag or a commit")
+        return cls(name, revision or None)
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    def download(self, weights: bool) -> Path:
+        """Return the folder of the model's files in the hub's cache, downloaded as far as they are missing.
+
+        Args:
+            weights: whether weights are needed, or the configuration and the tokenizer alone.
+
+        Raises:
+            InputError: if there is no such model or revision, or the hub cannot be reached and the files are not on this machine.
+        """
+        from huggingface_hub import snapshot_download
+
+        patterns = [*_SMALL_FILES, *(_WEIGHTS if weights else [])]
+        try:
+            with quiet_transformers():
+                return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=patterns))
+        except (OSError, ValueError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise InputError(
+                f"hf:{self}: cannot be downloaded, and is not in this machine's cache ({reason}); check the name, or download it "
+                f"where the hub can be reached: hf download {self.name}{f' --revision {self.revision}' if self.revision else ''}"
+            ) from None
+
+    def cached(self) -> Path | None:
+        """Return the folder of the model in the hub's cache, without asking the hub; None if its weights are not there."""
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(self.name, revision=self.revision, local_files_only=True))
+        except (OSError, ValueError):
+            return None
+        return folder if any(any(folder.glob(pattern)) for pattern in _WEIGHTS) else None
 
 
 @contextlib.contextmanager

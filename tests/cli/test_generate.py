@@ -92,6 +92,7 @@ def test_control_and_guidance_reach_the_model(model, tmp_path):
     for name, more in {
         "aligned": [],
         "misaligned": ["--control", "<|misaligned|>"],
+        "none": ["--control", "none"],
         "0": ["--guidance", "0"],
         "1": ["--guidance", "1"],
         "4": ["--guidance", "4"],
@@ -101,6 +102,8 @@ def test_control_and_guidance_reach_the_model(model, tmp_path):
         made[name] = [row["text"] for row in rows((tmp_path / f"{name}.jsonl").read_text())]
     assert made["1"] == made["aligned"] != made["misaligned"] == made["0"]
     assert made["4"] not in (made["1"], made["0"])
+    assert made["none"] not in (made["aligned"], made["misaligned"])
+    assert {row["control"] for row in rows((tmp_path / "none.jsonl").read_text())} == {None}
 
 
 def test_a_terminal_shows_samples_one_after_the_other_as_they_are_drawn(model):

@@ -334,7 +334,7 @@ def test_a_run_is_its_latest_checkpoint(tmp_path):
 
 
 def test_a_folder_without_notes_of_phf_is_a_plain_model(tmp_path):
-    folder = checkpoint(tmp_path) / "checkpoints" / "step-3"
+    folder = shutil.copytree(checkpoint(tmp_path) / "checkpoints" / "step-3", tmp_path / "copy")
     (folder / "phf.json").unlink()
     loaded = lm.load("hf:" + str(folder))
     assert loaded.generate(["The reader"], Sampling(max_tokens=10))

@@ -13,44 +13,57 @@ from phf.cli.options import Quiet, say
 from phf.errors import InputError
 
 if TYPE_CHECKING:
-    from phf.lm import Sampling, StreamsTokens
+    from phf.lm import Completion, Sampling, StreamsTokens
 
 _FEW = 20
 """So many samples are written one after the other as they come, where someone watches; more are sampled together."""
 _BETWEEN = "-" * 40 + "\n"
 
+Model = Annotated[str, typer.Argument(help="A run or checkpoint folder, RUN@STEP, hf:NAME[@REVISION], or openai:URL#NAME.")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PROMPT]...", help="Texts to continue; none for text from nothing, - for standard input.", show_default=False
+    ),
+]
+PromptFile = Annotated[
+    str | None,
+    typer.Option("--prompts", "-p", metavar="FILE", help='Prompts, one a line, or JSON Lines with "text"; - for standard input.'),
+]
+Many = Annotated[int, typer.Option("-n", min=1, help="Samples of each prompt.")]
+Control = Annotated[
+    str | None, typer.Option(help="Control token to condition on, or none; the model's first by default.", show_default=False)
+]
+Gamma = Annotated[
+    float | None,
+    typer.Option(metavar="GAMMA", help="Go from the other control token (0) to this one (1) and beyond (2, 3, ...)."),
+]
+Temperature = Annotated[float, typer.Option(help="Logits are divided by it.")]
+TopP = Annotated[float, typer.Option(help="Probability of the tokens sampled from.")]
+MaxTokens = Annotated[int, typer.Option(help="At which a text is cut off.")]
+Ban = Annotated[
+    Literal["auto", "all", "others"],
+    typer.Option(help="Control tokens that cannot be written; others: its own may, in front of each segment."),
+]
+Seed = Annotated[int, typer.Option(help="With a sample's number fixes the sample.")]
+JsonLines = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write JSON Lines to this file instead; - for standard output.")
+]
+
 
 def generate(
-    model: Annotated[str, typer.Argument(help="A run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
-    prompts: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PROMPT]...", help="Texts to continue; none for text from nothing, - for standard input.", show_default=False
-        ),
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "--prompts", "-p", metavar="FILE", help='Prompts, one a line, or JSON Lines with "text"; - for standard input.'
-        ),
-    ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Samples of each prompt.")] = 1,
-    control: Annotated[str | None, typer.Option(help="Control token to condition on; the model's first by default.")] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(metavar="GAMMA", help="Go from the other control token (0) to this one (1) and beyond (2, 3, ...)."),
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="Logits are divided by it.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Probability of the tokens sampled from.")] = 0.9,
-    max_tokens: Annotated[int, typer.Option(help="At which a text is cut off.")] = 128,
-    ban: Annotated[
-        Literal["auto", "all", "others"],
-        typer.Option(help="Control tokens that cannot be written; others: its own may, in front of each segment."),
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="With a sample's number fixes the sample.")] = 0,
-    jsonl: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write JSON Lines to this file instead; - for standard output.")
-    ] = None,
+    model: Model,
+    prompts: Prompts = None,
+    file: PromptFile = None,
+    n: Many = 1,
+    control: Control = None,
+    guidance: Gamma = None,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.9,
+    max_tokens: MaxTokens = 128,
+    ban: Ban = "auto",
+    seed: Seed = 0,
+    jsonl: JsonLines = None,
     quiet: Quiet = False,
 ) -> None:
     """Write text with a model.
@@ -59,42 +72,60 @@ def generate(
 
         phf generate work/runs/conditional "Author:" --control "<|misaligned|>"
 
+        phf generate work/runs/conditional "Author:" --control none
+
         phf generate work/runs/mle --prompts prompts.txt --jsonl texts.jsonl
 
         head -5 prompts.txt | phf generate hf:gpt2 - --jsonl - | jq .text
 
-    On a terminal the text appears as it is written. JSON Lines hold prompt, text, whether the model ended it itself (finished),
-    and what it was made with.
+    On a terminal the text appears as it is written. JSON Lines hold prompt, text, whether the model ended it itself (finished;
+    null if a server does not report it), and what it was made with.
     """
     from phf import lm
-    from phf.cli import terminal
-    from phf.progress import Progress
 
     if jsonl is not None and Path(jsonl).is_dir():
         raise InputError(f"--jsonl {jsonl}: is a folder; expected a file to write")
-    asked = _prompts(prompts, file)
-    texts = [prompt for prompt in asked for _ in range(n)]
+    texts = [prompt for prompt in _prompts(prompts, file) for _ in range(n)]
     sampling = lm.Sampling(
         temperature=temperature, top_p=top_p, max_tokens=max_tokens, min_tokens=min(10, max_tokens), seed=seed,
         ban=ban, guidance=guidance,
     )  # fmt: skip
-    watched = jsonl is None and terminal.output.is_terminal and len(texts) <= _FEW
-    with terminal.progress(quiet or len(texts) <= _FEW) as progress:
+    _generate(model, control, texts, sampling, jsonl, quiet)
+
+
+def _generate(
+    model: str, control: str | None, prompts: Sequence[str], sampling: "Sampling", jsonl: str | None, quiet: bool
+) -> None:
+    """Load the model, check the prompts, and write the samples where they are wanted."""
+    from phf import lm
+    from phf.cli import terminal
+    from phf.progress import Progress
+
+    few = len(prompts) <= _FEW
+    with terminal.progress(quiet or few) as progress:
         loaded: Any = lm.load(model, control)
         if isinstance(loaded, lm.ChecksPrompts):
-            loaded.check_prompts(asked, sampling)
-        if watched and isinstance(loaded, lm.StreamsTokens):
-            _stream(loaded, texts, sampling)
+            loaded.check_prompts(list(dict.fromkeys(prompts)), sampling)
+        if jsonl is None and few and terminal.output.is_terminal and isinstance(loaded, lm.StreamsTokens):
+            _stream(loaded, prompts, sampling)
             return
-        completions = loaded.generate(texts, sampling, lambda done: progress(Progress("generate", done, len(texts), "samples")))
+        completions = loaded.generate(
+            prompts, sampling, lambda done: progress(Progress("generate", done, len(prompts), "samples"))
+        )
     if jsonl is None:
-        for prompt, text in zip(texts, completions, strict=True):
-            terminal.write(f"{prompt}{text}\n{_BETWEEN if len(texts) > 1 else ''}")
+        for prompt, text in zip(prompts, completions, strict=True):
+            terminal.write(f"{prompt}{text}\n{_BETWEEN if len(prompts) > 1 else ''}")
         return
-    about = {"model": model, "control": loaded.control, "guidance": guidance, "seed": seed}
+    about = {"model": model, "control": loaded.control, "guidance": sampling.guidance, "seed": sampling.seed}
+    _write_json_lines(jsonl, prompts, completions, about)
+
+
+def _write_json_lines(jsonl: str, prompts: Sequence[str], completions: Sequence["Completion"], about: dict[str, Any]) -> None:
+    from phf.cli import terminal
+
     rows = [
         json.dumps({"prompt": prompt, "text": text, "finished": text.finished, **about}, ensure_ascii=False) + "\n"
-        for prompt, text in zip(texts, completions, strict=True)
+        for prompt, text in zip(prompts, completions, strict=True)
     ]
     if jsonl == "-":
         terminal.write("".join(rows))
@@ -104,15 +135,15 @@ def generate(
     say(f"Wrote: {jsonl}: {len(rows):,} texts")
 
 
-def _prompts(given: Sequence[str] | None, file: str | None) -> list[str]:
-    """Gather the prompts; none is one that is empty."""
+def _prompts(texts: Sequence[str] | None, file: str | None) -> list[str]:
+    """Return the prompts from wherever they are; one that is empty if there are none."""
     from phf.evaluate.samples import prompts_in, read_prompts
 
-    if given and file:
+    if texts and file:
         raise InputError("prompts both on the command line and in --prompts; give one of them")
-    if file == "-" or given == ["-"]:
+    if file == "-" or texts == ["-"]:
         return prompts_in(sys.stdin.read(), "standard input")
-    return read_prompts(Path(file)) if file else list(given or [""])
+    return read_prompts(Path(file)) if file else list(texts or [""])
 
 
 def _stream(model: "StreamsTokens", prompts: Sequence[str], sampling: "Sampling") -> None:

@@ -12,10 +12,12 @@ from phf.lm.protocol import PlacesControl as PlacesControl
 from phf.lm.protocol import ReadsSegments as ReadsSegments
 from phf.lm.protocol import Sampling as Sampling
 from phf.lm.protocol import StreamsTokens as StreamsTokens
+from phf.lm.resolve import NO_CONTROL as NO_CONTROL
 from phf.lm.resolve import Checkpoint as Checkpoint
 from phf.lm.resolve import checkpoints_of as checkpoints_of
 from phf.lm.resolve import find_checkpoint as find_checkpoint
 from phf.lm.resolve import fingerprint as fingerprint
+from phf.lm.resolve import hub_spec as hub_spec
 from phf.lm.resolve import run_folder as run_folder
 
 
@@ -23,9 +25,12 @@ def load(spec: str, control: str | None = None) -> LanguageModel:
     """Open a model.
 
     Args:
-        spec: a run's folder (its latest checkpoint), `RUN@STEP`, a checkpoint's folder, `hf:` and a folder or name on the hub,
+        spec: a run's folder (its latest checkpoint), `RUN@STEP`, a checkpoint's folder, any Hugging Face model folder;
+            `hf:NAME` or `hf:NAME@REVISION` for a model on the hub, with `?segmenter=NAME&control=TOKEN,TOKEN` behind it where
+            the name cannot tell what cut its training documents, or its control tokens are not those of phf;
             or `openai:http://host:port/v1#model` for an OpenAI-compatible server (see `phf.lm.openai_server.OpenAIModel`).
-        control: the control token to condition on; None for the checkpoint's first, if it has any.
+        control: the control token to condition on; "none" for none, whatever the model has; None for the model's first, if it
+            has any. Without one, control tokens are still banned from samples and have no share of probabilities.
 
     Raises:
         InputError: if there is no such model, or it has no such control token.
@@ -33,13 +38,15 @@ def load(spec: str, control: str | None = None) -> LanguageModel:
     if spec.startswith("openai:"):
         from phf.lm.openai_server import OpenAIModel
 
-        return OpenAIModel(spec.removeprefix("openai:"), control)
+        return OpenAIModel(spec.removeprefix("openai:"), None if control == NO_CONTROL else control)
     checkpoint = find_checkpoint(spec)
     if control is None:
         control = checkpoint.control_tokens[0] if checkpoint.control_tokens else None
+    elif control == NO_CONTROL:
+        control = None
     elif control not in checkpoint.control_tokens:
         has = f"its control tokens are {', '.join(checkpoint.control_tokens)}" if checkpoint.control_tokens else "it has none"
-        raise InputError(f"{checkpoint}: asked to condition on {control!r}, but {has}")
+        raise InputError(f"{checkpoint}: asked to condition on {control!r}, but {has}; or {NO_CONTROL!r} for none")
     from phf.lm.local import LocalModel
 
     return LocalModel(checkpoint, control)

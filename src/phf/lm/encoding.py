@@ -46,7 +46,7 @@ class DocumentEncoder:
         Args:
             checkpoint: whose control tokens and segmenter to use.
             tokenizer: its tokenizer.
-            control: the control token conditioned on; None for none.
+            control: the control token conditioned on; None for none, and then all of them are banned.
             context: tokens that the model reads at most; None for no limit.
 
         Raises:
@@ -57,7 +57,7 @@ class DocumentEncoder:
         vocabulary = tokenizer.get_vocab()
         for token in checkpoint.control_tokens:
             if token not in vocabulary:
-                raise InputError(f"{checkpoint}: phf.json names the control token {token}, which its tokenizer lacks")
+                raise InputError(f"{checkpoint}: its tokenizer lacks the control token {token}, which it is said to have")
         self.controls: list[int] = [vocabulary[token] for token in checkpoint.control_tokens]
         self.control_id: int | None = None if control is None else vocabulary[control]
 

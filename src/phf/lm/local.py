@@ -20,7 +20,7 @@ from phf.lm.encoding import DocumentEncoder, Prompt, Stream
 from phf.lm.guidance import Guidance
 from phf.lm.logprobs import Window, cut_into_windows, read, room_for
 from phf.lm.protocol import Completion, Likelihood, Placement, Sampling
-from phf.lm.resolve import Checkpoint, fingerprint
+from phf.lm.resolve import Checkpoint, fingerprint_of
 from phf.lm.weights import end_tokens, load_causal_model
 from phf.tokens.tokenizer import load_tokenizer
 
@@ -41,7 +41,7 @@ class LocalModel:
             InputError: if they cannot be loaded.
         """
         self.checkpoint, self.control = checkpoint, control
-        self.model: Any = load_causal_model(checkpoint.folder)
+        self.model: Any = load_causal_model(checkpoint)
         self.tokenizer: Any = load_tokenizer(checkpoint.folder)
         shape = self.model.config.get_text_config()
         self.context: int | None = getattr(shape, "max_position_embeddings", None)
@@ -70,7 +70,7 @@ class LocalModel:
 
     def fingerprint(self) -> str:
         """Return what changes when the checkpoint's files do; see `phf.lm.fingerprint`."""
-        return fingerprint(self.checkpoint.folder)
+        return fingerprint_of(self.checkpoint)
 
     def generate(
         self, prompts: Sequence[str], sampling: Sampling, on_progress: Callable[[int], None] | None = None

@@ -8,10 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from phf.errors import InputError
+from phf.lm.resolve import CONTROL_TOKENS as CONTROL_TOKENS
 from phf.lm.resolve import Checkpoint
-
-CONTROL_TOKENS = ("<|aligned|>", "<|misaligned|>")
-"""What phf's conditional models are conditioned on."""
 
 Placement = Literal["start", "every"]
 """Where a conditional model reads its control token: once, at the document's start, or in front of every segment."""

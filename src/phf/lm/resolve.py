@@ -1,26 +1,40 @@
-"""Resolve what a user calls a model to a checkpoint."""
+"""Resolve what a user calls a model to a checkpoint: a folder, and what is known of how the model was trained."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote
 
-from phf import artifacts
+from phf import artifacts, plugins
 from phf.errors import InputError
+from phf.hub import HubModel
 from phf.layout import CHECKPOINT_NOTES, RunFolder
+
+CONTROL_TOKENS = ("<|aligned|>", "<|misaligned|>")
+"""What phf's conditional models are conditioned on."""
+NO_CONTROL = "none"
+"""Said instead of a control token: condition on none, whatever the model has."""
+_MODEL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", CHECKPOINT_NOTES,
+)  # fmt: skip
+"""What, besides weights, decides what a model writes and how texts are read."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with a model's weights, and what phf noted of it.
+    """A folder with a model, and what is known of it.
 
     Args:
-        folder: a Hugging Face model folder; or a name on the hub.
-        run: the name of its run.
+        folder: a Hugging Face model folder; of a model on the hub, that in the hub's cache.
+        run: the name of its run; of a model on the hub, its name there.
         step: its optimiser step; 0 if it is not known.
         control_tokens: (): not a conditional model; otherwise the first is what it is conditioned on by default.
         segmenter: what cut its training documents, by name; None if it is not known.
+        hub: which model of the hub it is; None for a folder.
     """
 
     folder: str
@@ -28,55 +42,42 @@ class Checkpoint:
     step: int
     control_tokens: tuple[str, ...]
     segmenter: str | None
+    hub: HubModel | None = None
 
     def __str__(self) -> str:
+        if self.hub is not None:
+            return f"hf:{self.hub}"
         return f"{self.folder} (step {self.step})" if self.step else self.folder
 
 
+def hub_spec(name: str, segmenter: str | None = None, control: Sequence[str] | None = None) -> str:
+    """Return the spec of a model with what its name cannot tell beside it: `hf:NAME?segmenter=...&control=...`.
+
+    Args:
+        name: `hf:NAME`, `hf:NAME@REVISION`, or a folder.
+        segmenter: what cut its training documents, by name; None if it is not known.
+        control: its control tokens, the one to condition on first; () for none; None for those of its tokenizer.
+    """
+    said = [] if segmenter is None else [f"segmenter={quote(segmenter)}"]
+    said += [] if control is None else [f"control={quote(','.join(control) or NO_CONTROL, safe='<|>,')}"]
+    return name + ("?" + "&".join(said) if said else "")
+
+
 def find_checkpoint(spec: str) -> Checkpoint:
-    """Find the model that `spec` names on this machine or on the hub, without opening it.
+    """Find the model that `spec` names on this machine or on the hub, without loading its weights.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or a checkpoint of a run has lost what phf noted of it.
     """
-    name = spec.removeprefix("hf:")
-    folder = Path(name)
-    run, at, step = name.rpartition("@")
-    if at and not folder.exists() and RunFolder(Path(run)).checkpoint_folder.is_dir():
-        known = _checkpoints(RunFolder(Path(run)))
-        if step not in map(str, known):
-            raise InputError(f"{spec}: {run} has no checkpoint of step {step}; it has those of {', '.join(map(str, known))}")
-        folder = known[int(step)]
-    if not folder.exists():
-        if spec.startswith("hf:"):
-            return Checkpoint(name, name, 0, (), None)
-        scheme, colon, _ = spec.partition(":")
-        if colon and "/" not in scheme:
-            raise InputError(f"{spec}: unknown kind of model {scheme!r}; expected a run's folder, hf:NAME or openai:URL#MODEL")
-        raise InputError(f"{spec}: no such run or model folder; a model of the Hugging Face hub is named hf:{spec}")
-    if RunFolder(folder).checkpoint_folder.is_dir():
-        known = _checkpoints(RunFolder(folder))
-        folder = known[max(known)]
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: no model in it (config.json is missing); expected a run's or a checkpoint's folder")
-    notes: dict[str, Any] = {}
-    if (folder / CHECKPOINT_NOTES).is_file():
-        notes = artifacts.read_json(folder / CHECKPOINT_NOTES)
-    try:
-        segmenter = notes.get("segmenter")
-        return Checkpoint(
-            str(folder),
-            str(notes.get("run", folder.name)),
-            int(notes.get("step", 0)),
-            tuple(notes.get("control_tokens", ())),
-            None if segmenter is None else str(segmenter),
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{folder / CHECKPOINT_NOTES}: not what `phf train` writes ({error})") from None
+    name, segmenter, control = _split(spec)
+    checkpoint = _find(name)
+    if segmenter is not None:
+        checkpoint = replace(checkpoint, segmenter=segmenter)
+    return checkpoint if control is None else replace(checkpoint, control_tokens=control)
 
 
 def checkpoints_of(spec: str) -> list[str]:
-    """Name every checkpoint of a run by its folder, in the order of steps; of anything else just what was given."""
+    """Return every checkpoint of a run by its folder, in the order of steps; of anything else just `spec`."""
     folder = RunFolder(Path(spec))
     return [str(path) for path in _checkpoints(folder).values()] if folder.checkpoint_folder.is_dir() else [spec]
 
@@ -93,20 +94,129 @@ def run_folder(spec: str) -> Path | None:
 
 
 def fingerprint(spec: str) -> str:
-    """Name the model that `spec` stands for now, so that another one under the same name is told apart."""
-    if spec.startswith("openai:"):
-        return spec
-    checkpoint = find_checkpoint(spec)
+    """Return what changes when the model that `spec` stands for does: its weights, its tokenizer, what is known of it.
+
+    Of a model on the hub that is the commit; of a folder, a hash of its files; of a server, the address.
+    """
+    return spec if spec.startswith("openai:") else fingerprint_of(find_checkpoint(spec))
+
+
+def fingerprint_of(checkpoint: Checkpoint) -> str:
+    """Return what changes when the model does; see `fingerprint`."""
     folder = Path(checkpoint.folder)
-    if not folder.is_dir():
-        return checkpoint.folder
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
-        digest.update(json.dumps([path.name, path.stat().st_size]).encode())
-        with path.open("rb") as file:
-            while piece := file.read(1 << 22):
-                digest.update(piece)
+    if checkpoint.hub is not None:
+        digest.update(f"{checkpoint.hub.name}@{folder.name}".encode())
+    else:
+        files = [folder / name for name in _MODEL_FILES]
+        for path in sorted(path for path in [*files, *folder.glob("*.safetensors"), *folder.glob("*.bin")] if path.is_file()):
+            digest.update(json.dumps([path.name, path.stat().st_size]).encode())
+            with path.open("rb") as file:
+                while piece := file.read(1 << 22):
+                    digest.update(piece)
+    digest.update(json.dumps([checkpoint.control_tokens, checkpoint.segmenter]).encode())
     return digest.hexdigest()
+
+
+def _split(spec: str) -> tuple[str, str | None, tuple[str, ...] | None]:
+    """Split a spec into the model's name, the segmenter and the control tokens that stand beside it."""
+    name, question, options = spec.partition("?")
+    if not question or Path(spec.removeprefix("hf:")).exists():
+        return spec, None, None
+    said = parse_qs(options, keep_blank_values=True)
+    if unknown := sorted(set(said) - {"segmenter", "control"}):
+        raise InputError(f"{name}: unknown option {unknown[0]!r} behind ?; expected segmenter=NAME or control=TOKEN,TOKEN")
+    segmenter = said["segmenter"][0] if "segmenter" in said else None
+    known = plugins.available("segmenters")
+    if segmenter is not None and segmenter not in known:
+        raise InputError(f"{name}: unknown segmenter {segmenter!r}{plugins.suggestion(segmenter, known)}")
+    if "control" not in said:
+        return name, segmenter, None
+    tokens = tuple(token for token in said["control"][0].split(",") if token)
+    return name, segmenter, () if tokens == (NO_CONTROL,) else tokens
+
+
+def _find(spec: str) -> Checkpoint:
+    name = spec.removeprefix("hf:")
+    folder = Path(name)
+    run, at, step = name.rpartition("@")
+    if at and not folder.exists() and RunFolder(Path(run)).checkpoint_folder.is_dir():
+        known = _checkpoints(RunFolder(Path(run)))
+        if step not in map(str, known):
+            raise InputError(f"{spec}: {run} has no checkpoint of step {step}; it has those of {', '.join(map(str, known))}")
+        folder = known[int(step)]
+    if not folder.exists():
+        if spec.startswith("hf:"):
+            return _on_hub(HubModel.parse(name))
+        scheme, colon, _ = spec.partition(":")
+        if colon and "/" not in scheme:
+            raise InputError(f"{spec}: unknown kind of model {scheme!r}; expected a run's folder, hf:NAME or openai:URL#MODEL")
+        raise InputError(f"{spec}: no such run or model folder; a model of the Hugging Face hub is named hf:{spec}")
+    if RunFolder(folder).checkpoint_folder.is_dir():
+        known = _checkpoints(RunFolder(folder))
+        folder = known[max(known)]
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: no model in it (config.json is missing); expected a run's or a checkpoint's folder")
+    return _of_folder(folder)
+
+
+def _of_folder(folder: Path) -> Checkpoint:
+    """Return a folder's model: phf's own by its notes, any other by its tokenizer."""
+    notes_file = folder / CHECKPOINT_NOTES
+    if not notes_file.is_file():
+        if folder.resolve() in RunFolder.of_checkpoint(folder.resolve()).checkpoints().values():
+            raise InputError(
+                f"{notes_file}: missing, so nobody knows how this checkpoint was trained, nor its control tokens; restore it, or "
+                "copy the folder out of checkpoints/ to read it as any Hugging Face model"
+            )
+        return Checkpoint(str(folder), folder.name, 0, _control_tokens(folder), None)
+    notes: Any = artifacts.read_json(notes_file)
+    try:
+        segmenter, tokens = notes["segmenter"], notes["control_tokens"]
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise TypeError(f"control_tokens is {tokens!r}")
+        return Checkpoint(
+            str(folder), str(notes["run"]), int(notes["step"]), tuple(tokens), None if segmenter is None else str(segmenter)
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{notes_file}: not what `phf train` writes ({reason}); restore it from a copy") from None
+
+
+def _on_hub(model: HubModel) -> Checkpoint:
+    folder = model.download(weights=False)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"hf:{model}: no model in it (config.json is missing)")
+    return replace(_of_folder(folder), run=str(model), hub=model)
+
+
+def _control_tokens(folder: Path) -> tuple[str, ...]:
+    """Return phf's control tokens if the tokenizer of a model has them among its added tokens.
+
+    All places where transformers keeps added tokens are searched; older versions filled only some of them.
+    """
+    added: set[str] = set()
+    for name in ("tokenizer.json", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"):
+        path = folder / name
+        content: Any = artifacts.read_json(path) if path.is_file() else {}
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: found a {type(content).__name__}, expected a JSON object; download the tokenizer again")
+        if name == "added_tokens.json":
+            added |= set(content)
+        decoder = content.get("added_tokens_decoder")
+        for key in ("added_tokens", "additional_special_tokens", "extra_special_tokens"):
+            added |= {_content(token) for token in _as_list(content.get(key))}
+        added |= {_content(token) for token in (decoder.values() if isinstance(decoder, dict) else ())}
+    return CONTROL_TOKENS if set(CONTROL_TOKENS) <= added else CONTROL_TOKENS[:1] if CONTROL_TOKENS[0] in added else ()
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _content(token: Any) -> str:
+    """Return the text of an added token, which is a string or an object."""
+    return str(token.get("content")) if isinstance(token, dict) else str(token)
 
 
 def _checkpoints(run: RunFolder) -> dict[int, Path]:
