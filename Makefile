@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 PHF := $(VENV)/bin/phf
 
-.PHONY: help venv demo demo-all demo-pep8 test test-slow lint bench clean
+.PHONY: help venv demo demo-all demo-pep8 test test-slow lint bench attack clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ lint: venv  ## Lint, check formatting, types, layers and spelling
 
 bench: venv  ## Measure speed and memory against the alternatives; rows go to results/
 	$(VENV)/bin/python benchmarks/run.py
+
+attack: venv  ## Attack phf: mutated inputs, kills, damaged files, two at once, break-outs (not in CI)
+	$(VENV)/bin/python -m attacks
 
 clean:  ## Delete what the demos wrote
 	rm -rf work

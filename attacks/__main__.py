@@ -1,0 +1,59 @@
+"""python -m attacks [PART ...] [--seed N] [--count N] [--json]: attack phf, list what did not hold, count what was tried.
+
+Parts: recipes, corpora, kills, damage, together, breakouts; all of them by default.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+from attacks import breakouts, inputs, stages
+
+PARTS = {
+    "recipes": inputs.recipes,
+    "corpora": inputs.corpora,
+    "kills": stages.kills,
+    "damage": stages.damage,
+    "together": stages.together,
+    "breakouts": breakouts.breakouts,
+}
+RESULTS = Path(__file__).parents[1] / "results" / "reliability.jsonl"
+
+
+def main() -> None:
+    """Run the parts asked for, keep a row of each, and exit 1 if anything did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m attacks", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to attack with")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, help="attempts, where a part takes a count")
+    options = parser.parse_args()
+    from phf.records import stamp
+
+    failures = 0
+    for name in options.parts or PARTS:
+        extra = {"count": options.count} if options.count and name not in ("damage", "breakouts") else {}
+        print(f"== {name}, seed {options.seed}", flush=True)
+        tried, failed = 0, []
+        with tempfile.TemporaryDirectory(prefix="phf-attack-") as folder:
+            for what, _, failure in PARTS[name](options.seed, Path(folder), **extra):
+                tried += 1
+                if failure:
+                    failed.append(f"{what}: {failure}")
+                    print(f"   FAILED {failed[-1]}", flush=True)
+        failures += len(failed)
+        print(f"   {tried - len(failed)} of {tried} held", flush=True)
+        command = " ".join(["python -m attacks", name, "--seed", str(options.seed)])
+        row = {"attack": name, "seed": options.seed, "tried": tried, "held": tried - len(failed), "failures": failed}
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row | {"stamp": dataclasses.asdict(stamp()) | {"command": command}}, ensure_ascii=False) + "\n")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""One command of phf in a forked process: its exit status, what it printed, and whether it ended in time."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HUNG = -1
+"""The status of a process that did not end within its time."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended.
+
+    Args:
+        status: exit status; 128 + N after signal N; `HUNG`.
+        output: stdout and stderr, in the order they were written.
+    """
+
+    status: int
+    output: str
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it ended well, or refused its input in words."""
+        return self.status == 0 or (self.status == 2 and "Traceback" not in self.output)
+
+
+def call(function: Callable[[], object], timeout: float = 60.0) -> Outcome:
+    """Call a function in a forked process of its own session, and kill what is left of it afterwards."""
+    with tempfile.TemporaryFile() as captured:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            os.dup2(captured.fileno(), 1)
+            os.dup2(captured.fileno(), 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+            os._exit(_status_of(function))
+        status = _wait(child, timeout)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        captured.seek(0)
+        return Outcome(status, captured.read().decode(errors="replace"))
+
+
+def phf(arguments: Sequence[str | Path], timeout: float = 60.0) -> Outcome:
+    """Run the `phf` command in a forked process."""
+    from phf.cli import main
+
+    return call(lambda: main([str(argument) for argument in arguments]), timeout)
+
+
+def _status_of(function: Callable[[], object]) -> int:
+    try:
+        function()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    else:
+        status = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
+def _wait(child: int, timeout: float) -> int:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        time.sleep(0.005)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return HUNG
