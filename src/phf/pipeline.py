@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from phf import artifacts, config
+from phf.config import yaml
 from phf.errors import InputError, Stopped
-from phf.layout import WorkFolder
+from phf.layout import RunFolder, WorkFolder
 from phf.machine import usable_cores
 from phf.plugins import suggestion
 from phf.progress import Listener, Progress, silent
@@ -48,8 +49,11 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), progress: Li
     out.mkdir(parents=True, exist_ok=True)
     with artifacts.whole_file(work.recipe) as temporary:
         temporary.write_text(config.dump(recipe), encoding="utf-8")
-    annotate(recipe.corpus, recipe.annotate, work.annotated, progress)
-    tokenize(work.annotated, work.tokens, recipe.tokenize, progress)
+    trains = any(recipe.runs[name].model is None for name in names)
+    if trains or recipe.corpus.inputs or recipe.corpus.source:
+        annotate(recipe.corpus, recipe.annotate, work.annotated, progress)
+    if trains:
+        tokenize(work.annotated, work.tokens, recipe.tokenize, progress)
     _side_by_side(recipe, work, names, progress)
     every = [work.run(name) for name in recipe.runs if work.run(name).exists()]
     return report(every, work.report, recipe.report, progress)
@@ -60,12 +64,38 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, progr
     from phf.evaluate import evaluate
     from phf.train import train
 
+    run = recipe.runs[name]
+    if run.model is not None:
+        _evaluate_named(recipe, work, name, progress)
+        return
     folder, options = work.run(name), recipe.train_of(name)
     if options.init and options.init.run in recipe.runs:
         init = options.init.model_copy(update={"run": str(work.run(options.init.run))})
         options = options.model_copy(update={"init": init})
-    train(work.tokens, folder, name, recipe.runs[name].objective, options, progress)
-    evaluate(str(folder), work.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, progress=progress)
+    train(work.tokens, folder, name, run.objective, options, progress)
+    evaluate(str(folder), work.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, run.evaluations, progress=progress)
+
+
+def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, progress: Listener) -> None:
+    """Evaluate a finished model of the recipe. Without a corpus, `annotate` says what its samples are cut and scored by."""
+    from phf import lm
+    from phf.evaluate import NamedModel, evaluate
+
+    run, folder = recipe.runs[name], work.run(name)
+    segmenter = run.segmenter or recipe.annotate.segmenter
+    spec = str(run.model)
+    if spec.startswith("hf:"):
+        spec = lm.hub_spec(spec, segmenter.name, run.control)
+    has_corpus = work.annotated.exists()
+    named = NamedModel(
+        name, None if has_corpus and run.segmenter is None else segmenter, None if has_corpus else recipe.annotate.scorer
+    )
+    about = {"name": name, "model": run.model, "objective": config.plain(run.objective)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with artifacts.whole_file(RunFolder(folder).config) as temporary:
+        temporary.write_text(yaml.to_yaml(about), encoding="utf-8")
+    held_out = recipe.tokenize.held_out
+    evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, progress, named)
 
 
 def _names(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
@@ -122,6 +152,8 @@ def _check_lengths(recipe: config.Recipe, names: Sequence[str]) -> None:
     for measure, component in recipe.evaluate.measures.items():
         longest = getattr(config.build("evaluations", component), "max_tokens", 0)
         for name in names:
+            if recipe.runs[name].model is not None or measure not in (recipe.runs[name].evaluations or [measure]):
+                continue
             context = recipe.train_of(name).context
             if longest > context - 2:  # a document start and a control token come first
                 raise InputError(

@@ -23,16 +23,32 @@ def _long_form(run: Any) -> Any:
 
 
 class Run(Strict):
-    """One model to train: an objective, and what differs from the recipe's `train` for it."""
+    """One model: to train, by an objective and what differs from the recipe's `train` for it; or a finished one, by its name."""
 
     objective: component_of("objectives")  # type: ignore[valid-type]
     train: dict[str, Any] = Field(default={})
     """Keys of `train` that differ for this run."""
+    model: str | None = None
+    """A finished model, such as hf:NAME@REVISION: it is evaluated, not trained, and `objective` says how it was trained."""
+    segmenter: component_of("segmenters") | None = None  # type: ignore[valid-type]
+    """What cut the training documents of `model`, which its samples are cut by too; that of `annotate` by default."""
+    control: list[str] | None = None
+    """Control tokens of `model`, the one to condition on first; by default phf's, if its tokenizer has them."""
+    evaluations: list[str] | None = None
+    """Which of the recipe's evaluations; all by default."""
 
     @model_validator(mode="before")
     @classmethod
     def _from_objective(cls, value: Any) -> Any:
         return _long_form(value)
+
+    @model_validator(mode="after")
+    def _trained_or_named(self) -> Self:
+        if self.model is None and (self.segmenter is not None or self.control is not None):
+            raise ValueError("segmenter and control belong to a run with `model`; one that is trained takes those of the corpus")
+        if self.model is not None and self.train:
+            raise ValueError(f"found both `train` and `model: {self.model}`; a run with `model` is evaluated, not trained")
+        return self
 
 
 class Recipe(Strict):
@@ -55,7 +71,16 @@ class Recipe(Strict):
         for name, run in self.runs.items():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 raise ValueError(f"run name {name!r}: expected letters, digits, '.', '_' and '-' (it names a folder)")
-            check(Train, {**self.train.model_dump(), **run.train}, f"runs.{name}.train")
+            options = check(Train, {**self.train.model_dump(), **run.train}, f"runs.{name}.train")
+            if options.init and (parent := self.runs.get(options.init.run)) and parent.model is not None:
+                raise ValueError(
+                    f"runs.{name}.train.init: {options.init.run} is not trained here, so its data order is unknown; to train its "
+                    f"weights further set runs.{name}.train.model to from:NAME"
+                )
+            for evaluation in run.evaluations or ():
+                if evaluation not in self.evaluate.measures:
+                    known = plugins.suggestion(evaluation, self.evaluate.measures)
+                    raise ValueError(f"runs.{name}.evaluations: unknown evaluation {evaluation!r}{known}")
         return self
 
     def train_of(self, run: str) -> Train:

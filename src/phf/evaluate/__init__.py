@@ -12,6 +12,7 @@ from phf.documents import AnnotatedCorpus, Document, is_held_out
 from phf.errors import InputError
 from phf.evaluate.journal import Journal
 from phf.evaluate.protocol import MISALIGNED, EvalContext, hashed_subset
+from phf.evaluate.protocol import NamedModel as NamedModel
 from phf.layout import WorkFolder
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
@@ -28,6 +29,7 @@ def evaluate(
     held_out: float,
     measures: Collection[str] | None = None,
     progress: Listener = silent,
+    named: NamedModel | None = None,
 ) -> list[Record]:
     """Take every measure of a recipe, of a run's last checkpoint or of all, and append its records to `records.jsonl`.
 
@@ -43,6 +45,7 @@ def evaluate(
         held_out: share of the documents set apart.
         measures: names of the measures to take; all of the recipe's if None.
         progress: told where the stage is.
+        named: what is known of a model that phf did not train; its scorer and segmenter serve where there is no corpus.
 
     Returns:
         The records of all measures asked for, new and old.
@@ -55,7 +58,7 @@ def evaluate(
             raise InputError(f"unknown measure {name!r}{suggestion(name, options.measures)}")
     found: list[Record] = []
     for one in lm.checkpoints_of(model) if options.checkpoints == "all" else [model]:
-        found += _evaluate(one, annotated, options, out, held_out, measures, progress)
+        found += _evaluate(one, annotated, options, out, held_out, measures, progress, named)
     return found
 
 
@@ -67,11 +70,15 @@ def _evaluate(
     held_out: float,
     measures: Collection[str] | None,
     progress: Listener,
+    named: NamedModel | None,
 ) -> list[Record]:
     run, step, controls = _identity(model)
-    corpus = AnnotatedCorpus(annotated)
-    scorer = config.build("scorers", corpus.require("scorer"))
-    segmenter = config.build("segmenters", corpus.require("segmenter"))
+    if named is None:
+        named = NamedModel(run)
+    run = named.run
+    corpus = AnnotatedCorpus(annotated, named.segmenter, named.scorer)
+    scorer = config.build("scorers", named.scorer or corpus.require("scorer"))
+    segmenter = config.build("segmenters", named.segmenter or corpus.require("segmenter"))
     read_held_out = functools.cache(lambda: _held_out(corpus, held_out))
     weights = lm.fingerprint(model)
     shared = WorkFolder.of_annotated(annotated).shared
@@ -85,6 +92,7 @@ def _evaluate(
             "measure": config.plain(component),
             "seed": options.seed,
             "held_out": held_out,
+            **({} if named == NamedModel(run) else {"named": _recorded(named)}),
             "corpus": artifacts.fingerprint(corpus.made_from),
         }
         evaluation: Any = config.build("evaluations", component)
@@ -97,6 +105,12 @@ def _evaluate(
             journal.add(name, made_from, found)
         kept += found
     return kept
+
+
+def _recorded(named: NamedModel) -> dict[str, Any]:
+    """Return what of a model's description its records depend on."""
+    components = {"segmenter": named.segmenter, "scorer": named.scorer}
+    return {role: config.plain(component) for role, component in components.items() if component is not None}
 
 
 def _identity(model: str) -> tuple[str, int, tuple[str, ...]]:

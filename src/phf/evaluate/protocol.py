@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from phf import lm, per_example
+from phf import config, lm, per_example
 from phf.documents import Document
 from phf.layout import RunFolder
 from phf.progress import Listener, Progress, silent
@@ -17,6 +17,21 @@ from phf.statistics import Estimate
 
 MISALIGNED = "@misaligned"
 """Ends the name of a measure taken under the second control token."""
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What is known of a model that phf did not train, beside what its name tells.
+
+    Args:
+        run: what records call it.
+        segmenter: what cuts its samples; the corpus's by default.
+        scorer: what scores them; the corpus's by default.
+    """
+
+    run: str
+    segmenter: config.Component | None = None
+    scorer: config.Component | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""Published models by name: recipes/published.yaml, and stand-ins from the name to the page."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from phf import config, pipeline
+from phf.errors import InputError
+from phf.hub import HubModel
+from phf.records import read_records
+from support.published import write_hub_cache
+
+torch.set_num_threads(1)
+RECIPE = Path(__file__).parents[1] / "recipes" / "published.yaml"
+REFERENCE = Path(__file__).parents[2] / "shared" / "REFERENCE.md"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Return a folder that is the hub's cache; the hub itself cannot be reached."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path / "home"
+
+
+def test_the_recipe_names_the_18_runs_of_the_paper():
+    recipe = config.read_recipe(RECIPE)
+    models = [HubModel.parse(run.model.removeprefix("hf:")).name for run in recipe.runs.values()]
+    assert len(set(models)) == 18
+    objectives = [run.objective.name for run in recipe.runs.values()]
+    assert {name: objectives.count(name) for name in objectives} == dict.fromkeys(
+        ["mle", "filtering", "conditional", "unlikelihood", "awr", "rwr"], 3
+    )
+    for name, run in recipe.runs.items():
+        task, objective = name.split("-")
+        assert run.objective.name == objective
+        assert task in run.evaluations
+        assert (run.segmenter.name if run.segmenter else "sentences") == ("lines" if task == "pep8" else "sentences")
+
+
+def test_the_names_are_those_of_the_reference():
+    if not REFERENCE.exists():
+        pytest.skip(f"{REFERENCE} is not there")
+    rows = re.findall(r"^\| (MLE|filtering|conditional|unlikelihood|AWR|RWR) \| (\S+/\S+) \| (\S+/\S+) \| (\S+/\S+) \|$",
+                      REFERENCE.read_text(), re.MULTILINE)  # fmt: skip
+    recipe = config.read_recipe(RECIPE)
+    for objective, *names in rows:
+        for task, name in zip(("toxicity", "pii", "pep8"), names, strict=True):
+            assert recipe.runs[f"{task}-{objective.lower()}"].model == f"hf:{name}"
+    assert len(rows) == 6
+
+
+def small(**changes):
+    fields = {
+        "name": "stand-ins",
+        "annotate": {"segmenter": "sentences", "scorer": {"name": "regex", "patterns": ["[A-Z]"]}},
+        "runs": {
+            "plain": {"model": "hf:a/plain", "objective": "mle"},
+            "conditional": {"model": "hf:a/conditional", "objective": {"name": "conditional", "threshold": 0.0}},
+            "code": {
+                "model": "hf:a/code", "objective": {"name": "conditional", "threshold": 0.0}, "segmenter": "lines",
+                "evaluations": ["style"],
+            },
+        },
+        "evaluate": {
+            "measures": {
+                "text": {"name": "samples", "n": 8, "max_tokens": 20},
+                "style": {"name": "samples", "n": 8, "max_tokens": 20, "scorer": {"name": "regex", "patterns": ["e"]}},
+            },
+            "misaligned": ["text"],
+        },
+        "report": {"y": "text.misalignment", "x": "style.misalignment"},
+        "jobs": 1,
+    }  # fmt: skip
+    return config.check(config.Recipe, fields | changes, "")
+
+
+def test_stand_ins_go_from_their_names_to_the_page(hub, tmp_path):
+    write_hub_cache(hub, "a/plain", controls=(), value_head=False)
+    write_hub_cache(hub, "a/conditional", seed=1)
+    write_hub_cache(hub, "a/code", seed=2)
+    page = pipeline.run(small(), tmp_path / "out")
+    records = {
+        name: {
+            (record.evaluation, record.metric): record for record in read_records(tmp_path / "out/runs" / name / "records.jsonl")
+        }
+        for name in ("plain", "conditional", "code")
+    }
+    assert ("text", "misalignment") in records["plain"]
+    assert ("text@misaligned", "misalignment") not in records["plain"]
+    assert ("text@misaligned", "misalignment") in records["conditional"]
+    assert {evaluation for evaluation, _ in records["code"]} == {"style"}
+    assert {record.run for name in records for record in records[name].values()} == {"plain", "conditional", "code"}
+    text = page.read_text()
+    assert all(name in text for name in ("plain", "conditional", "code"))
+    assert not (tmp_path / "out/annotated").exists()
+    assert not (tmp_path / "out/tokens").exists()
+    before = (tmp_path / "out/runs/plain/records.jsonl").read_text()
+    pipeline.run(small(), tmp_path / "out")
+    assert (tmp_path / "out/runs/plain/records.jsonl").read_text() == before, "evaluated already"
+
+
+def test_a_held_out_evaluation_without_a_corpus_says_what_is_missing(hub, tmp_path):
+    write_hub_cache(hub, "a/plain", controls=(), value_head=False)
+    recipe = small(runs={"plain": {"model": "hf:a/plain", "objective": "mle"}}, evaluate={"measures": {"heldout": "heldout"}})
+    with pytest.raises(InputError, match="annotated"):
+        pipeline.run(recipe, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        ({"model": "hf:a/b", "objective": "mle", "train": {"tokens": 5}}, "evaluated, not trained"),
+        ({"objective": "mle", "segmenter": "lines"}, "belong to a run with `model`"),
+        ({"objective": "mle", "train": {"init": {"run": "plain"}}}, "plain is not trained here"),
+        ({"objective": "mle", "evaluations": ["txet"]}, "unknown evaluation 'txet'.*did you mean 'text'"),
+    ],
+)
+def test_a_run_is_trained_or_named_and_not_both(run, says):
+    with pytest.raises(InputError, match=says):
+        small(runs={"plain": {"model": "hf:a/plain", "objective": "mle"}, "x": run})
