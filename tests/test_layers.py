@@ -1,89 +1,102 @@
-"""The floors of the house hold: imports go down only, and the front door is light."""
+"""What import-linter (`make lint`) cannot say of the structure, and the bounds that keep files readable."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 import phf
 
 ROOT = Path(phf.__file__).parent
-FLOORS = {
-    6: ["cli", "__main__"],
-    5: ["pipeline"],
-    4: ["train", "annotate", "tokenize", "report", "reward", "inspection", "evaluate"],
-    3: ["learner", "lm"],
-    2: ["objectives", "head", "scorers", "tokens", "shards", "per_example"],
-    1: [
-        "documents", "layout", "records", "config", "plugins", "errors", "artifacts", "progress", "statistics", "thresholds",
-        "corpora", "segmenters", "sandbox", "machine", "__init__",
-        "hub", "length_batches", "openai_client", "credentials",
-    ],
-}  # fmt: skip
-"""Which floor a room is on; a package is one room."""
-STAGES = FLOORS[4]
-
-
-def room_of(path):
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
-
-
-def floor_of(room):
-    found = [floor for floor, rooms in FLOORS.items() if room in rooms]
-    assert found, f"src/phf/{room} is on no floor: say which in tests/test_floors.py and docs/architecture.md"
-    return found[0]
-
-
-def imports(path):
-    """Give the rooms of phf that a module imports, anywhere in it, but for those under TYPE_CHECKING."""
-    tree = ast.parse(path.read_text())
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("phf."))
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "phf":
-            if node.module == "phf":
-                yield from (alias.name for alias in node.names if not alias.name.startswith("__"))
-            else:
-                yield node.module.split(".")[1]
-
-
+PROJECT = Path(__file__).parents[1]
 MODULES = sorted(ROOT.rglob("*.py"))
+TEXTS = sorted(
+    path
+    for folder in ("src/phf", "docs", "recipes", "examples")
+    for path in (PROJECT / folder).rglob("*")
+    if path.suffix in {".py", ".md", ".yaml", ".html", ".js", ".css", ".toml"}
+)
+
+# Files and functions that are still too long. To be emptied; nothing may be added.
+LONG_FILES = {"evaluate/redteam/__init__.py", "objectives.py", "report/plots.py"}
+LONG_FUNCTIONS = {"cli/generate.py:generate", "reward/__init__.py:train", "reward/fit_classifier.py:finetune"}
+# Packages and modules whose English is still to be done. To be emptied; nothing may be added.
+ENGLISH_TO_DO = {
+    "cli", "config", "evaluate", "head", "inspection", "learner.py", "lm", "objectives.py", "per_example.py", "pipeline.py",
+    "records.py", "report", "reward", "sandbox", "segmenters", "statistics.py", "tokenize.py", "tokens", "train", "__init__.py",
+    "docs",
+}  # fmt: skip
+
+BANNED = re.compile(
+    r"(?i:(?<![a-z])(?:keeper|warden|cage|diary|ancestor|logbook|house|floor|room)[sd]?)(?![a-z(])|\btold\b(?! apart)"
+)
+"""Private metaphors, and "told" for what callbacks are called with; `floor(` is arithmetic."""
+UNPICKLE = {"pickle", "cloudpickle", "dill"}
+IMPERATIVES = ("Give", "Say", "Tell", "Name")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down_only(path):
-    room = room_of(path)
-    for imported in imports(path):
-        if imported == room:
-            continue
-        assert floor_of(imported) <= floor_of(room), (
-            f"{room} (floor {floor_of(room)}) imports {imported} (floor {floor_of(imported)})"
-        )
-        assert not (room in STAGES and imported in STAGES), f"the stage {room} imports the stage {imported}"
+def name_of(path):
+    return str(path.relative_to(ROOT))
 
 
-def test_every_room_stands_once():
-    rooms = {room_of(path) for path in MODULES}
-    listed = [room for rooms in FLOORS.values() for room in rooms]
-    assert sorted(listed) == sorted(rooms)
+def is_to_do(path):
+    return (path.relative_to(ROOT).parts[0] if path.is_relative_to(ROOT) else path.relative_to(PROJECT).parts[0]) in ENGLISH_TO_DO
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_module_has_a_door_plate_and_is_readable(path):
-    tree = ast.parse(path.read_text())
-    assert ast.get_docstring(tree), f"{path} has no caption"
-    assert len(path.read_text().splitlines()) <= 400, f"{path} has grown: a file that needs a second caption is two files"
+def test_no_module_imports_itself_through_others():
+    graph = grimp.build_graph("phf", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert sum(map(len, imports.values())) > 200, "the import graph is nearly empty, so this test would prove nothing"
+    graphlib.TopologicalSorter(imports).prepare()  # a CycleError names the modules of a circle
+
+
+def test_every_package_protects_its_inner_modules():
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    protected = {module for contract in contracts for module in contract.get("protected_modules", ())}
+    packages = {".".join(path.parent.relative_to(ROOT.parent).parts) for path in MODULES if path.name == "__init__.py"} - {"phf"}
+    assert protected == {f"{package}.*" for package in packages}, "each package needs a contract in pyproject.toml"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_are_short_and_say_what_they_are(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{path}: its first line should say what it is"
     assert path.stem not in {"utils", "util", "common", "helpers", "base", "misc"}
+    lines = len(text.splitlines())
+    assert lines <= 300 or name_of(path) in LONG_FILES, (
+        f"{path} has {lines} lines, 300 at most: split it where both halves have a name"
+    )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 60 or f"{name_of(path)}:{node.name}" in LONG_FUNCTIONS, (
+                f"{path}: {node.name} has {length} lines, 60 at most"
+            )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_docstrings_begin_as_docstrings_do(path):
+    if is_to_do(path):
+        pytest.skip("English to be done")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node) or ""
+            assert docstring.partition(" ")[0] not in IMPERATIVES, f"{path}: {docstring.splitlines()[0]!r}"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_words_are_the_fields(path):
+    if is_to_do(path):
+        pytest.skip("English to be done")
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        assert not (match := BANNED.search(line)), f"{path}:{number}: {match.group()!r}: use the field's word ({line.strip()!r})"
 
 
 @pytest.mark.parametrize(
@@ -95,14 +108,14 @@ def test_every_module_has_a_door_plate_and_is_readable(path):
     ],
     ids=["import phf", "phf --help", "phf list"],
 )
-def test_the_front_door_is_light(code):
+def test_starting_is_light(code):
     heavy = {"torch", "transformers", "spacy", "sklearn", "matplotlib", "datasets", "ray"}
     program = f"import sys\n{code}\nloaded = {heavy} & set(sys.modules)\nsys.exit(f'loaded {{loaded}}' if loaded else 0)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_public_rooms_open_from_the_package():
+def test_public_modules_open_from_the_package():
     assert phf.objectives.MLE().control_tokens == ()
     assert callable(phf.scorers.load)
     with pytest.raises(AttributeError, match="nothing"):
@@ -111,7 +124,7 @@ def test_public_rooms_open_from_the_package():
 
 def test_only_the_command_line_prints():
     for path in MODULES:
-        if room_of(path) in FLOORS[6]:
+        if name_of(path).startswith(("cli/", "__main__")):
             continue
         calls = [
             node.func.id
@@ -125,8 +138,8 @@ def test_nothing_is_unpickled():
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                assert all(alias.name != "pickle" for alias in node.names), path
-            elif isinstance(node, ast.ImportFrom) and node.module == "pickle":
-                assert [alias.name for alias in node.names] == ["UnpicklingError"], path
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-                assert "weights_only=True" in map(ast.unparse, node.keywords), path
+                assert not UNPICKLE & {alias.name.split(".")[0] for alias in node.names}, path
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNPICKLE:
+                assert {alias.name for alias in node.names} == {"UnpicklingError"}, path
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert {key.arg: ast.unparse(key.value) for key in node.keywords}.get("weights_only") == "True", path

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phf.head import Kernel, linear_token_loss
-from phf.head.layer import Logits
+from phf.head import Kernel, Logits, linear_token_loss
 from phf.objectives import Objective
 
 log = logging.getLogger("phf")

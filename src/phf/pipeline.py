@@ -19,7 +19,7 @@ from phf.layout import RunFolder, WorkFolder
 from phf.machine import usable_cores
 from phf.plugins import suggestion
 from phf.progress import Listener, Progress, silent
-from phf.train.schedule import TrainSchedule, find_step
+from phf.train import TrainSchedule, find_step
 
 log = logging.getLogger("phf")
 

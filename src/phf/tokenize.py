@@ -13,8 +13,7 @@ from phf import __version__, artifacts, config
 from phf.documents import AnnotatedCorpus, Document, is_held_out, read_annotated
 from phf.errors import InputError
 from phf.progress import Listener, Progress, silent
-from phf.tokens.store import DOCUMENT, HELD_OUT, SEGMENT, write_shard
-from phf.tokens.tokenizer import document_start, encode, load_tokenizer, train_tokenizer
+from phf.tokens import DOCUMENT, HELD_OUT, SEGMENT, document_start, encode, load_tokenizer, train_tokenizer, write_shard
 
 _SHARD_TOKENS = 64 * 2**20
 _BATCH_SEGMENTS = 8192

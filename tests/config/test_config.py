@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phf import config
-from phf.config import Recipe, json_schema, read_recipe, yaml
+from phf.config import Recipe, read_recipe, recipe_schema, yaml
 from phf.errors import InputError
 
 
@@ -121,7 +121,7 @@ def test_every_recipe_of_the_repository_is_valid(request):
 
 
 def test_the_schema_knows_every_component(request):
-    schema = json_schema.schema()
+    schema = recipe_schema()
     assert json.loads(json.dumps(schema)) == schema
     titles = {choice.get("title") for choice in schema["$defs"]["objectives"]["anyOf"]}
     assert {"mle", "filtering", "conditional", "unlikelihood", "rwr", "awr"} <= titles

@@ -38,7 +38,7 @@ def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str
 
 def share_held_out(run: Path, otherwise: float) -> float:
     """Give the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
-    from phf.config.yaml import read_yaml
+    from phf.config import read_yaml
     from phf.layout import RunFolder
 
     about = RunFolder(run).config

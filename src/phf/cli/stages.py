@@ -203,7 +203,7 @@ def _measure(
     """Take measures of a model; give the folder that its records are in, and these."""
     from phf.cli import terminal
     from phf.evaluate import evaluate as run_evaluate
-    from phf.lm.resolve import run_folder
+    from phf.lm import run_folder
 
     folder = out or run_folder(model)
     if folder is None:

@@ -90,6 +90,6 @@ def schema() -> None:
     """
     import json
 
-    from phf.config.json_schema import schema as make_schema
+    from phf.config import recipe_schema
 
-    say(json.dumps(make_schema(), indent=2))
+    say(json.dumps(recipe_schema(), indent=2))

@@ -1,8 +1,10 @@
 """Recipes: one YAML file that says corpus, objectives and evaluations. Read strictly, overridden by `key.sub=value`."""
 
+from phf.config.json_schema import recipe_schema
 from phf.config.recipe import Recipe, Run, check, dump, plain, read_recipe
 from phf.config.sections import Annotate, Corpus, Evaluate, Init, Report, Strict, Tokenize, Train
 from phf.config.values import COMPONENT, Component, Count, build
+from phf.config.yaml import read_yaml, to_yaml
 
 __all__ = [
     "COMPONENT",
@@ -23,4 +25,7 @@ __all__ = [
     "dump",
     "plain",
     "read_recipe",
+    "read_yaml",
+    "recipe_schema",
+    "to_yaml",
 ]

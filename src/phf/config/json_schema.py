@@ -3,10 +3,11 @@
 from typing import Any
 
 from phf import plugins
-from phf.config import COMPONENT, Recipe
+from phf.config.recipe import Recipe
+from phf.config.values import COMPONENT
 
 
-def schema() -> dict[str, Any]:
+def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe, with the fields of every installed component."""
     whole = _with_references(Recipe.model_json_schema())
     definitions = whole.setdefault("$defs", {})

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from phf import config, statistics
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
-from phf.lm.protocol import LanguageModel
+from phf.lm import LanguageModel
 from phf.records import Record
 from phf.statistics import Estimate
 

@@ -23,7 +23,7 @@ from phf import config, sandbox, statistics
 from phf.artifacts import whole_file
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import LanguageModel, Sampling
 from phf.machine import usable_cores
 from phf.records import Record
 from phf.sandbox import Cage, Died, TimedOut, guest

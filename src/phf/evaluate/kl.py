@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext, with_control_placement
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import LanguageModel, Sampling
 from phf.records import Record
 
 log = logging.getLogger("phf")

@@ -19,7 +19,7 @@ from phf.artifacts import whole_file
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import LanguageModel, Sampling
 from phf.records import Record
 from phf.scorers import FindingScorer, Scorer
 from phf.segmenters import Segmenter

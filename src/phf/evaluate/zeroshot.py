@@ -22,7 +22,7 @@ from phf import artifacts, config
 from phf.corpora import files
 from phf.errors import InputError, Stopped, require
 from phf.evaluate.protocol import EvalContext, with_control_placement
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import LanguageModel, Sampling
 from phf.records import Record
 
 _NEEDED_BY = "the measure zeroshot"

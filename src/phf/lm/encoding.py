@@ -8,7 +8,7 @@ from phf import plugins
 from phf.errors import InputError
 from phf.lm.protocol import Placement
 from phf.lm.resolve import Checkpoint
-from phf.tokens.tokenizer import document_start, encode
+from phf.tokens import document_start, encode
 
 
 @dataclass(frozen=True, slots=True)

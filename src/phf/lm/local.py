@@ -22,7 +22,7 @@ from phf.lm.logprobs import Window, cut_into_windows, read, room_for
 from phf.lm.protocol import Completion, Likelihood, Placement, Sampling
 from phf.lm.resolve import Checkpoint, fingerprint_of
 from phf.lm.weights import end_tokens, load_causal_model
-from phf.tokens.tokenizer import load_tokenizer
+from phf.tokens import load_tokenizer
 
 log = logging.getLogger("phf")
 

@@ -13,7 +13,7 @@ from phf.credentials import check_url
 from phf.errors import InputError
 from phf.lm.protocol import CONTROL_TOKENS, Completion, Likelihood, Sampling
 from phf.openai_client import OpenAIClient, ServerError
-from phf.tokens.tokenizer import DOCUMENT_START
+from phf.tokens import DOCUMENT_START
 
 log = logging.getLogger("phf")
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from phf.config.yaml import to_yaml
+from phf.config import to_yaml
 from phf.report.comparison import Task
 from phf.report.metrics import Difference, Measure, Measured, capital, decimals, short, span, spoken, write, write_interval
 from phf.report.runs import Run, mapping

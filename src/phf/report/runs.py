@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phf.artifacts import read_json
-from phf.config.yaml import read_yaml
+from phf.config import read_yaml
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.records import Record, read_records

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from phf import artifacts, config
-from phf.config import yaml
+from phf.config import read_yaml, to_yaml
 from phf.errors import InputError
 from phf.layout import RunFolder
 from phf.progress import Listener, silent
-from phf.tokens.store import TokenStore
+from phf.tokens import TokenStore
 from phf.train.init_from import find_init_checkpoint
 from phf.train.run import TrainRun
-from phf.train.schedule import TrainSchedule
+from phf.train.schedule import TrainSchedule as TrainSchedule
+from phf.train.schedule import find_step as find_step
 
 log = logging.getLogger("phf")
 
@@ -78,7 +79,7 @@ def train(
     # The folder is claimed only now: a run that cannot start leaves nothing behind.
     if accelerator.is_main_process and not run.folder.config.exists():
         with artifacts.whole_file(run.folder.config) as temporary:
-            temporary.write_text(yaml.to_yaml(made_from), encoding="utf-8")
+            temporary.write_text(to_yaml(made_from), encoding="utf-8")
     trainer.train()
     return Summary(final, schedule.steps, tokens_trained, resumed_at)
 
@@ -120,6 +121,6 @@ def _check_same(folder: RunFolder, made_from: dict[str, Any]) -> None:
     """Raise InputError if the folder holds a run that was made from something else."""
     if not folder.config.exists():
         return
-    recorded = yaml.read_yaml(folder.config)
+    recorded = read_yaml(folder.config)
     same = {key: recorded["train"][key] for key in _HOW if key in recorded.get("train", {})}
     artifacts.check_unchanged(folder.path, recorded, made_from | {"train": made_from["train"] | same})

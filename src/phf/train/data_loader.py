@@ -10,7 +10,7 @@ import numpy as np
 
 from phf.errors import InputError
 from phf.objectives import Objective
-from phf.tokens.store import TokenStore, View
+from phf.tokens import TokenStore, View
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from phf.tokens.tokenizer import DOCUMENT_START
+from phf.tokens import DOCUMENT_START
 
 _TEMPLATE = """\
 {{%- set prefix = control | default('{control}') -%}}

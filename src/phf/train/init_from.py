@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import artifacts, config
-from phf.config import yaml
+from phf.config import read_yaml
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.objectives import Objective
@@ -57,7 +57,7 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
     files = RunFolder(folder)
     if not files.config.is_file():
         raise InputError(f"train.init.run: {folder} is no run's folder (config.yaml is missing); give one that `phf train` wrote")
-    made = yaml.read_yaml(files.config)
+    made = read_yaml(files.config)
     where = f"train.init: {folder}"
     if changes := "; ".join(artifacts.differences(made["tokens"], identity)):
         raise InputError(

@@ -8,7 +8,7 @@ from phf import __version__
 from phf.config import Train
 from phf.layout import RunFolder
 from phf.objectives import MLE, Objective
-from phf.tokens.store import TokenStore
+from phf.tokens import TokenStore
 from phf.train.data_loader import Phase, Position
 from phf.train.init_from import InitCheckpoint
 from phf.train.schedule import TrainSchedule

@@ -15,8 +15,7 @@ from phf.errors import InputError, Stopped
 from phf.learner import Learner
 from phf.objectives import MLE
 from phf.progress import Listener, Progress, silent
-from phf.tokens.store import TokenStore, View
-from phf.tokens.tokenizer import load_tokenizer, matching_tokenizer
+from phf.tokens import TokenStore, View, load_tokenizer, matching_tokenizer
 from phf.train import distributed
 from phf.train.checkpoint import LoopState, load_state, save_checkpoint, save_state
 from phf.train.data_loader import Batch, DataLoader, Position

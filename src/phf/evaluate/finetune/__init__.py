@@ -15,7 +15,7 @@ from phf.errors import InputError
 from phf.evaluate.finetune import glue
 from phf.evaluate.protocol import EvalContext
 from phf.layout import RunFolder
-from phf.lm.protocol import LanguageModel
+from phf.lm import LanguageModel
 from phf.records import Record
 
 _KEPT_FOR_STOPPING = 2000

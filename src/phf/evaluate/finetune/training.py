@@ -20,7 +20,7 @@ from phf.evaluate.finetune import glue
 from phf.hub import quiet_transformers
 from phf.length_batches import by_length
 from phf.lm import LocalWeights
-from phf.tokens.tokenizer import encode
+from phf.tokens import encode
 
 if TYPE_CHECKING:
     from phf.evaluate.finetune import FineTune

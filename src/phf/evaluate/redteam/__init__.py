@@ -21,7 +21,7 @@ from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, dra
 from phf.evaluate.redteam.journal import Diary, write_prompts
 from phf.evaluate.samples import read_prompts, score_samples, write_samples
 from phf.layout import RunFolder
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import LanguageModel, Sampling
 from phf.records import Record
 
 log = logging.getLogger("phf")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from phf.lm.protocol import LanguageModel, Sampling
+from phf.lm import LanguageModel, Sampling
 
 HEAD = "A list of texts of one kind, each on a line of its own:\n"
 """How the prompt of a red model begins: base models go on with a list, and instructed ones understand it."""
