@@ -15,6 +15,7 @@ from phf.errors import InputError
 from phf.tokens.store import TokenStore
 from phf.tokens.tokenizer import DOCUMENT_START, encode, load_tokenizer, train_tokenizer
 from support import tiny_corpora as tiny
+from support.whole_store import first_segments_of, rewards_of, starts_of, tokens_of
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,16 @@ def test_store_holds_the_training_documents(tmp_path):
     store, tokenizer = TokenStore.open(path), load_tokenizer(path / "tokenizer")
     kept = [document for document in read_annotated(tmp_path / "annotated") if not is_held_out(document.id, 0.1)]
     assert 0 < len(kept) < 120
-    assert len(store.first) - 1 == len(kept)
+    assert store.documents == len(kept)
     assert store.meta["segmenter"] == "sentences"
-    flat, position = np.concatenate(store.tokens), 0
+    flat, starts, rewards, first = tokens_of(store), starts_of(store), rewards_of(store), first_segments_of(store)
+    position = 0
     for number, document in enumerate(kept):
         for segment, reward in zip(document.segments, document.rewards, strict=True):
-            assert tokenizer.decode(flat[store.starts[position] : store.starts[position + 1]]) == segment
-            assert store.rewards[position] == reward
+            assert tokenizer.decode(flat[starts[position] : starts[position + 1]]) == segment
+            assert rewards[position] == reward
             position += 1
-        assert store.first[number + 1] == position
+        assert first[number + 1] == position
 
 
 def digests(folder):

@@ -1,4 +1,6 @@
-"""The token store and its views, against a plain Python specification of the stream."""
+"""The token store, its views and their cache, against a plain Python specification of the stream."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -7,8 +9,11 @@ from hypothesis import strategies as st
 
 from phf.artifacts import write_json
 from phf.errors import InputError
-from phf.objectives import MLE, Conditional, Filtering
+from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood
+from phf.tokens import index_cache
+from phf.tokens.permutation import Permutation
 from phf.tokens.store import DOCUMENT, SEGMENT, TokenStore, write_shard
+from support.whole_store import first_segments_of, rewards_of, starts_of, tokens_of
 
 START, GOOD, BAD = 0, 100, 101
 
@@ -26,16 +31,18 @@ def make_store(folder, shards):
         write_shard(folder, number, np.array(tokens, np.uint16), np.array(segments, SEGMENT), np.array(rows, DOCUMENT))
         sizes.append({"tokens": len(tokens), "segments": len(segments), "documents": len(rows)})
     write_json(
-        folder / "meta.json", {"finished": True, "dtype": "uint16", "document_start": START, "shards": sizes, "annotated": "gone"}
+        folder / "meta.json",
+        {"finished": True, "dtype": "uint16", "document_start": START, "shards": sizes, "annotated": "gone"},
     )
     return TokenStore.open(folder)
 
 
 def specified_stream(store, documents, objective, seed, epoch, control_ids):
     """Give the whole epoch's tokens and rewards, slowly and plainly."""
-    order_seed, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
-    order = np.random.default_rng(order_seed).permutation(len(documents))
-    controls = objective.controls(store.rewards, np.random.default_rng(drop_seed))
+    _, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
+    order = Permutation(len(documents), seed, epoch)(np.arange(len(documents)))
+    controls = objective.controls(rewards_of(store), np.random.default_rng(drop_seed))
+    first = first_segments_of(store)
     tokens, rewards = [], []
     for number in order:
         if not objective.keep(np.array([reward for _, reward in documents[number]], np.float32)):
@@ -43,7 +50,7 @@ def specified_stream(store, documents, objective, seed, epoch, control_ids):
         tokens.append(START)
         rewards.append(np.nan)
         for offset, (ids, reward) in enumerate(documents[number]):
-            control = controls[store.first[number] + offset]
+            control = controls[first[number] + offset]
             prefix = [] if control < 0 else [control_ids[control]]
             tokens += [*prefix, *ids]
             rewards += [reward] * (len(prefix) + len(ids))
@@ -74,6 +81,9 @@ def test_blocks_are_the_stream_cut_with_one_token_of_overlap(tmp_path_factory, s
     start = data.draw(st.integers(0, len(view) - 1))
     stop = data.draw(st.integers(start + 1, len(view)))
     blocks, block_rewards = view.read(start, stop)
+    mixed = np.array(data.draw(st.permutations(range(len(view)))))
+    for row, block in zip(view.gather(mixed)[0], mixed, strict=True):
+        assert row.tolist() == tokens[block * context : (block + 1) * context + 1].tolist()
     assert blocks.shape == block_rewards.shape == (stop - start, context + 1)
     assert blocks.dtype == np.int64
     assert block_rewards.dtype == np.float32
@@ -101,11 +111,17 @@ def test_each_token_is_predicted_once(tmp_path):
 
 def test_order_of_documents_is_the_same_under_every_objective(tmp_path):
     store = make_store(tmp_path, DOCUMENTS)
-    kept_by = [store.view(o, 2, 3, control_ids=ids)._kept for o, ids in [(MLE(), ()), (Conditional(threshold=0.0), (GOOD, BAD))]]
-    assert kept_by[0].tolist() == kept_by[1].tolist()
-    fewer = store.view(Filtering(threshold=-0.7), 2, 3)._kept.tolist()
-    assert fewer == [number for number in kept_by[0].tolist() if number in fewer]
-    assert store.view(MLE(), 2, 3, epoch=1)._kept.tolist() != kept_by[0].tolist()
+
+    def documents(objective, epoch=0):
+        view = store.view(objective, 2, 3, epoch, (GOOD, BAD) if objective.control_tokens else ())
+        return view.documents(np.arange(len(view))).tolist()
+
+    whole = documents(MLE())
+    assert sorted(whole) == [0, 1, 2, 3, 4]
+    assert documents(Conditional(threshold=0.0)) == whole
+    fewer = documents(Filtering(threshold=-0.7))
+    assert fewer == [number for number in whole if number in fewer]
+    assert any(documents(MLE(), epoch) != whole for epoch in range(1, 4))
 
 
 def test_blocks_name_their_documents(tmp_path):
@@ -113,22 +129,20 @@ def test_blocks_name_their_documents(tmp_path):
     view = store.view(MLE(), 3, seed=1)
     for block in range(len(view)):
         inside = {int(token) for token in view.read(block, block + 1)[0][0] if token != START}
-        named = view.documents(block, block + 1)
-        assert inside <= {token for number in named for shard in store.tokens for token in _tokens_of(store, number)}, (
-            "a token of the block is in none of the named documents"
-        )
+        named = view.documents(np.array([block]))
+        assert inside == {token for number in named for token in _tokens_of(store, number)} & inside
         assert len(named) <= 4
     assert list(store.names(np.array([0, 3, 4]))) == ["part 0 row 0", "part 1 row 0", "part 1 row 1"]
 
 
 def _tokens_of(store, number):
-    flat = np.concatenate(store.tokens)
-    return flat[store.starts[store.first[number]] : store.starts[store.first[number + 1]]].tolist()
+    starts, first = starts_of(store), first_segments_of(store)
+    return tokens_of(store)[starts[first[number]] : starts[first[number + 1]]].tolist()
 
 
 def specified_starts(documents, objective, seed, control_ids):
     """Give (document, its first token's place in the stream) of each one kept, plainly; every scored segment has a control."""
-    order = np.random.default_rng(np.random.SeedSequence([seed, 0]).spawn(2)[0]).permutation(len(documents))
+    order = Permutation(len(documents), seed, 0)(np.arange(len(documents)))
     found, length = [], 0
     for number in order:
         if objective.keep(np.array([reward for _, reward in documents[number]], np.float32)):
@@ -163,21 +177,13 @@ def test_another_objective_goes_on_with_the_first_document_not_begun(tmp_path_fa
     assert new.block_at(place) == (min(len(new), -(-ahead[0] // contexts[1])) if ahead else len(new))
 
 
-def test_summary_counts_what_the_objective_sees(tmp_path):
-    store = make_store(tmp_path, DOCUMENTS)
-    summary = store.view(Conditional(threshold=-0.5, drop=0.0), 2, 0, control_ids=(GOOD, BAD)).summary()
-    total = 3 + 2 + 1 + 4 + 1 + 2 + 9
-    assert summary["documents"] == 5
-    assert summary["tokens"] == total + 5 + 6  # a start a document, a control token a scored segment
-    assert summary["aligned_share"] == pytest.approx((3 + 1 + 2 + 9) / total)
-    assert summary["misaligned_share"] == pytest.approx((2 + 4) / total)
-    assert summary["unscored_share"] == pytest.approx(1 / total)
-
-
 def test_large_vocabularies_are_kept(tmp_path):
     write_shard(tmp_path, 0, np.array([70_000, 5], np.uint32), np.array([(0, 0.0)], SEGMENT), np.array([(0, 0, 0)], DOCUMENT))
     shards = [{"tokens": 2, "segments": 1, "documents": 1}]
-    write_json(tmp_path / "meta.json", {"finished": True, "dtype": "uint32", "document_start": START, "shards": shards})
+    write_json(
+        tmp_path / "meta.json",
+        {"finished": True, "dtype": "uint32", "document_start": START, "shards": shards},
+    )
     assert TokenStore.open(tmp_path).view(MLE(), 2, 0).read(0, 1)[0].tolist() == [[START, 70_000, 5]]
 
 
@@ -200,3 +206,103 @@ def test_a_spoiled_store_says_what_is_wrong(tmp_path, spoil, message):
 def test_a_missing_store_says_who_writes_one(tmp_path):
     with pytest.raises(InputError, match="phf tokenize"):
         TokenStore.open(tmp_path / "nowhere")
+
+
+def many_documents(folder):
+    """A store of documents with up to 300 segments, so that the coarse index counts."""
+    rng = np.random.default_rng(0)
+    shards = [
+        [
+            [(rng.integers(1, 99, rng.integers(1, 5)).tolist(), float(rng.choice([0.0, -0.5, np.nan]))) for _ in range(size)]
+            for size in rng.integers(1, 300, 12)
+        ]
+        for _ in range(3)
+    ]
+    return make_store(folder, shards), [document for shard in shards for document in shard]
+
+
+@pytest.mark.parametrize("objective", [MLE(), Conditional(threshold=0.0, drop=0.3), Filtering(threshold=-0.25)])
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_long_documents_in_any_order(tmp_path, monkeypatch, objective, in_chunks):
+    if in_chunks:  # as of a store that is larger than memory
+        monkeypatch.setattr("phf.tokens.shard._CHUNK_DOCUMENTS", 5)
+        monkeypatch.setattr("phf.tokens.shard._CHUNK_SEGMENTS", 50)
+        monkeypatch.setattr("phf.tokens.epoch_index._CHUNK_DOCUMENTS", 7)
+    store, documents = many_documents(tmp_path)
+    ids = [GOOD, BAD][: len(objective.control_tokens)]
+    view = store.view(objective, 16, 5, 2, ids)
+    tokens, rewards = specified_stream(store, documents, objective, 5, 2, ids)
+    assert view.tokens == len(tokens)
+    numbers = np.random.default_rng(1).permutation(len(view))
+    blocks, block_rewards = view.gather(numbers)
+    at = numbers[:, None] * 16 + np.arange(17)
+    assert np.array_equal(blocks, tokens[at])
+    np.testing.assert_array_equal(block_rewards, rewards[at])
+
+
+# the cache
+
+
+def counted(monkeypatch):
+    """Count the passes over a store."""
+    passes = []
+    write = index_cache.write_index
+    monkeypatch.setattr(index_cache, "write_index", lambda *arguments: (passes.append(1), write(*arguments)))
+    return passes
+
+
+def test_an_epoch_is_computed_once_for_all_processes_and_older_ones_are_deleted(tmp_path, monkeypatch):
+    passes = counted(monkeypatch)
+    make_store(tmp_path, DOCUMENTS)
+    conditional = Conditional(threshold=0.0)
+    for _ in range(2):
+        store = TokenStore.open(tmp_path)
+        for objective, ids in [(MLE(), ()), (AWR(), ()), (RWR(), ()), (conditional, (GOOD, BAD))]:
+            store.view(objective, 2, 0, 0, ids).read(0, 1)
+    assert len(passes) == 2, "objectives that leave the data alone share an index"
+    old = store.view(MLE(), 2, 0, 0)
+    expected = old.read(0, 2)[0]
+    store.view(MLE(), 2, 0, 1)
+    store.view(MLE(), 2, 1, 0)
+    names = sorted(path.name for path in (tmp_path / "indexes").iterdir() if path.is_dir())
+    assert names[:2] == ["all-seed-0-epoch-1", "all-seed-1-epoch-0"]
+    assert len(names) == 3, "the conditional one stays"
+    assert np.array_equal(old.read(0, 2)[0], expected), "who reads a deleted one goes on reading"
+
+
+def test_an_index_of_other_files_is_computed_again(tmp_path, monkeypatch):
+    passes = counted(monkeypatch)
+    make_store(tmp_path, DOCUMENTS).view(MLE(), 2, 0)
+    changed = make_store(tmp_path, DOCUMENTS[:1]).view(MLE(), 2, 0)
+    assert len(passes) == 2
+    assert changed.tokens == 5 + 1 + 5 + 3
+
+
+def test_another_objective_of_the_same_fields_has_another_index(tmp_path):
+    class Half(Filtering):
+        def keep_each(self, rewards, starts):
+            return np.arange(len(starts)) % 2 == 0
+
+    store = make_store(tmp_path, DOCUMENTS[:1])
+    assert store.view(Half(threshold=-9.0), 2, 0).tokens < store.view(Filtering(threshold=-9.0), 2, 0).tokens
+
+
+def test_thresholds_are_resolved_once(tmp_path, monkeypatch):
+    make_store(tmp_path, DOCUMENTS)
+    first = TokenStore.open(tmp_path).resolve(Unlikelihood(threshold="p50"))
+    assert first[0].threshold == pytest.approx(-0.05)
+    assert first[1] is None
+    monkeypatch.setattr(Unlikelihood, "resolve", None)
+    assert TokenStore.open(tmp_path).resolve(Unlikelihood(threshold="p50")) == first
+    remarked = TokenStore.open(tmp_path).resolve(Filtering(threshold=-9.0))
+    assert remarked == TokenStore.open(tmp_path).resolve(Filtering(threshold=-9.0))
+    assert remarked[1] == "filtering keeps all 5 documents: this is maximum likelihood"
+
+
+def test_a_store_that_cannot_be_written_to_is_read(tmp_path, monkeypatch):
+    store = make_store(tmp_path / "store", DOCUMENTS)
+    expected = store.view(MLE(), 2, 0).read(0, 3)[0]
+    shutil.rmtree(tmp_path / "store/indexes")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert np.array_equal(store.view(MLE(), 2, 0).read(0, 3)[0], expected)
+    assert not (tmp_path / "store/indexes").exists()

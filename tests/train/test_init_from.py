@@ -1,6 +1,7 @@
 """Runs that go on from another: the same data order, another objective, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from safetensors.torch import load_file
 from phf import config
 from phf.config import yaml
 from phf.errors import InputError
+from phf.objectives import MLE, Conditional, Filtering
 from phf.tokens.store import TokenStore
 from phf.train import train
+from phf.train.data_loader import WindowShuffle
 from support import tiny_corpora as tiny
 
 
@@ -78,18 +81,32 @@ def test_feedback_from_half_way(tokens, mle, tmp_path):
     assert go_on(tokens, mle, out).already_done
 
 
-def test_it_goes_on_with_documents_not_begun(tokens, mle, tmp_path):
-    checkpoint = go_on(tokens, mle, tmp_path / "filtering", "filtering", {"threshold": -0.9}, tokens=832).checkpoint
+@pytest.mark.parametrize("objective", [Filtering(-0.9), Conditional(0.0, drop=0.0)])
+def test_it_goes_on_with_documents_not_begun(tokens, mle, tmp_path, objective):
+    name = type(objective).__name__.lower()
+    checkpoint = go_on(tokens, mle, tmp_path / name, name, {"threshold": objective.threshold}, tokens=832).checkpoint
     read = json.loads((mle / "checkpoints/step-8/phf.json").read_text())["data"]
     after = json.loads((checkpoint / "phf.json").read_text())["data"]
     store = TokenStore.open(tokens)
-    from phf.objectives import MLE, Filtering
-
-    before = store.view(MLE(), 16, 0).documents(0, read["block"])
-    filtering = store.view(Filtering(threshold=-0.9), 16, 0)
-    later = filtering.documents(after["block"] - 5 * 4, after["block"])
+    ids = range(len(objective.control_tokens))
+    mle_view, view = store.view(MLE(), 16, 0), store.view(objective, 16, 0, control_ids=ids)
+    before = mle_view.documents(WindowShuffle(len(mle_view), 0, 0).numbers(0, read["block"]))
+    resumed = WindowShuffle(len(view), 0, 0, after["origin"])
+    assert after["origin"] == after["block"] - 5 * 4
+    later = view.documents(resumed.numbers(after["origin"], after["block"]))
     assert not np.isin(later, before).any()
     assert len(later) > 1
+
+
+def test_a_checkpoint_of_documents_in_the_order_of_old_is_refused(tokens, mle, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(mle, old)
+    for notes in old.glob("checkpoints/*/phf.json"):
+        fields = json.loads(notes.read_text())
+        del fields["data"]["origin"]
+        notes.write_text(json.dumps(fields))
+    with pytest.raises(InputError, match=r"phf.json: written by a phf that read its documents in another order"):
+        go_on(tokens, old, tmp_path / "run")
 
 
 def test_a_run_that_went_on_can_be_gone_on_from(tokens, mle, tmp_path):

@@ -92,14 +92,13 @@ def _prepare(
     init = find_init_checkpoint(options, _identity(store)) if options.init else None
     continued = init.rate_from if init and options.init and options.init.rate == "continue" else None
     schedule = TrainSchedule(options, init.tokens if init else 0, continued)
-    rewards = [(store.rewards, store.first[:-1])]
-    objective = config.build("objectives", component).resolve(rewards)
+    objective, remark = store.resolve(config.build("objectives", component))
     if options.cooldown and not objective.control_tokens:
         raise InputError(
             f"train.cooldown is {options.cooldown}, but {component.name} has no control tokens to leave out; set it to 0"
         )
     recorded = {"name": component.name, **vars(objective)}
-    return TrainRun(RunFolder(out), name, objective, recorded, schedule, store, init), objective.check(rewards)
+    return TrainRun(RunFolder(out), name, objective, recorded, schedule, store, init), remark
 
 
 def _identity(store: TokenStore) -> dict[str, Any]:

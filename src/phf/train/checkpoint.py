@@ -96,7 +96,7 @@ def load_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimize
         if torch.cuda.is_available() and random[process]["cuda"] is not None:
             torch.cuda.set_rng_state(random[process]["cuda"])
     metrics = artifacts.read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {"means": {}, "spikes": {}}
-    position = Position(**artifacts.read_json(folder / "position.json"))
+    position = Position.from_json(artifacts.read_json(folder / "position.json"), folder / "position.json")
     return LoopState(position, RunningMeans(**metrics["means"]), SpikeDetector(**metrics["spikes"]))
 
 

@@ -22,7 +22,8 @@ class InitCheckpoint:
         checkpoint: its folder.
         tokens: that it was trained on.
         rate_from: tokens at which the schedule of that run's learning rate began.
-        objective, context, epoch, block: what of the data comes next, see `data_loader.Position`.
+        objective, context: of the view that it was trained on last.
+        at: what of that view comes next.
     """
 
     checkpoint: Path
@@ -30,15 +31,14 @@ class InitCheckpoint:
     rate_from: int
     objective: Objective
     context: int
-    epoch: int
-    block: int
+    at: Position
 
     def position(self, batches: DataLoader) -> Position:
         """Return the position of the first of `batches`: the same order of documents, continued."""
         objective = self.objective
         control_ids = range(len(objective.control_tokens))  # their places count here, not their names
-        view = batches.store.view(objective, self.context, batches.seed, self.epoch, control_ids)
-        _, position = batches.carry_over(view, Position(0, self.epoch, self.block), batches.phases[0].objective)
+        view = batches.store.view(objective, self.context, batches.seed, self.at.epoch, control_ids)
+        _, position = batches.carry_over(view, self.at, batches.phase(0).objective)
         return position
 
 
@@ -77,9 +77,9 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
     if options.init.rate == "continue":
         _check_same_rate(options, trained, where)
     rate_from = notes[step].get("rate_from", before)
-    return InitCheckpoint(
-        files.checkpoint(step), notes[step]["tokens"], rate_from, objective, trained.context, data["epoch"], data["block"]
-    )
+    checkpoint = files.checkpoint(step)
+    at = Position.from_json({name: data[name] for name in data if name != "objective"}, checkpoint / CHECKPOINT_NOTES)
+    return InitCheckpoint(checkpoint, notes[step]["tokens"], rate_from, objective, trained.context, at)
 
 
 def _check_same_rate(options: config.Train, trained: config.Train, where: str) -> None:

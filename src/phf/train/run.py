@@ -67,6 +67,7 @@ class TrainRun:
                 "objective": dict(self.component) if last is self.objective else {"name": "mle"},
                 "epoch": position.epoch,
                 "block": position.block,
+                "origin": position.origin,
             },
             "phf": __version__,
         }

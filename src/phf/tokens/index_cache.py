@@ -1,0 +1,111 @@
+"""What training needs to know of a token store beside its files, cached in its folder for all processes and restarts.
+
+There is an index for each (objective, seed, epoch), and a file for each objective whose threshold was resolved. Indexes of older
+epochs are deleted. The cache may be deleted at any time.
+"""
+
+import atexit
+import dataclasses
+import inspect
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phf import artifacts
+from phf.objectives import Objective
+from phf.thresholds import RewardChunks
+from phf.tokens.epoch_index import EpochIndex, changes_data, open_index, write_index
+from phf.tokens.permutation import Permutation
+from phf.tokens.shard import Shard
+
+_FOLDER = "indexes"
+_FORMAT = 1
+
+log = logging.getLogger("phf")
+
+
+def epoch_index(store: Path, shards: Sequence[Shard], objective: Objective, seed: int, epoch: int) -> EpochIndex:
+    """Open the index of an epoch; compute it first if no process has.
+
+    Args:
+        store: the store's folder.
+        shards: of the store.
+        objective: with its threshold resolved.
+        seed, epoch: decide the order of documents and which control tokens are dropped.
+    """
+    cache = _cache(store)
+    prefix = f"{_name(objective) if changes_data(objective) else 'all'}-seed-{seed}-epoch-"
+    folder = cache / f"{prefix}{epoch}"
+    made_from = {"format": _FORMAT, "store": _identity(store, shards)}
+    order = Permutation(shards[-1].document_stop if shards else 0, seed, epoch)
+    _, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
+    with artifacts.alone(cache / ".lock"):
+        if not _is_current(folder, made_from):
+            artifacts.sweep(cache)
+            with artifacts.whole_directory(folder) as temporary:
+                write_index(temporary, shards, objective, order, drop_seed)
+                artifacts.write_json(temporary / "made_from.json", made_from)
+        for other in cache.glob(f"{prefix}*"):
+            if int(other.name.removeprefix(prefix)) < epoch:
+                artifacts.remove_directory(other)
+        return open_index(folder, order)
+
+
+def resolve(store: Path, shards: Sequence[Shard], objective: Objective, rewards: RewardChunks) -> tuple[Objective, str | None]:
+    """Resolve and check an objective on a store, see `TokenStore.resolve`."""
+    cache = _cache(store)
+    path = cache / f"{_name(objective)}.json"
+    made_from = {"format": _FORMAT, "store": _identity(store, shards)}
+    with artifacts.alone(cache / ".lock"):
+        known = artifacts.read_json(path) if path.exists() else {}
+        if known.get("made_from") == made_from:
+            return dataclasses.replace(objective, **known["fields"]), known["remark"]  # type: ignore[type-var]
+        resolved = objective.resolve(rewards)
+        remark = resolved.check(rewards)
+        fields = {name: value for name, value in vars(resolved).items() if value != vars(objective)[name]}
+        artifacts.write_json(path, {"made_from": made_from, "fields": fields, "remark": remark})
+    return resolved, remark
+
+
+def _name(objective: Objective) -> str:
+    """Return a name that changes with the objective's class, its fields and its source."""
+    kind = type(objective)
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = ""
+    fields = {name: repr(value) for name, value in vars(objective).items()}
+    return f"{kind.__name__.lower()}-{artifacts.fingerprint([kind.__module__, kind.__qualname__, fields, source])}"
+
+
+def _identity(store: Path, shards: Sequence[Shard]) -> str:
+    """Return a fingerprint of the files that the cache is made from, by their sizes and times."""
+    files = [store / f"{name}-{number:05d}.npy" for number in range(len(shards)) for name in ("segments", "documents")]
+    return artifacts.fingerprint([[file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+
+
+def _is_current(folder: Path, made_from: dict[str, Any]) -> bool:
+    path = folder / "made_from.json"
+    return path.exists() and artifacts.read_json(path) == made_from
+
+
+_temporary: dict[Path, Path] = {}
+
+
+def _cache(store: Path) -> Path:
+    """Return the folder of the cache: in the store, or a temporary one where the store cannot be written to."""
+    folder = store / _FOLDER
+    if os.access(folder if folder.exists() else store, os.W_OK):
+        folder.mkdir(exist_ok=True)
+        return folder
+    if store not in _temporary:
+        _temporary[store] = Path(tempfile.mkdtemp(prefix="phf-indexes-"))
+        atexit.register(shutil.rmtree, _temporary[store], ignore_errors=True)
+        log.info("%s cannot be written to: its indexes are computed by every process, in %s", store, _temporary[store])
+    return _temporary[store]

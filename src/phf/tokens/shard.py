@@ -1,0 +1,141 @@
+"""The files of a token store: shards of tokens, segments and documents, memory-mapped, and read in chunks."""
+
+# S segments, D documents, N tokens.
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phf.artifacts import whole_file
+from phf.errors import InputError
+
+SEGMENT = np.dtype([("start", "<i8"), ("reward", "<f4")])
+"""A segment in `segments-*.npy`: its first token in the shard, and its reward."""
+DOCUMENT = np.dtype([("segment", "<i8"), ("part", "<i4"), ("row", "<i4")])
+"""A document in `documents-*.npy`: its first segment in the shard, and the part and row of the annotated corpus it is from."""
+HELD_OUT = "held-out"
+"""The folder, in a store's, with the shards of the held-out documents."""
+_CHUNK_DOCUMENTS = 2**16
+_CHUNK_SEGMENTS = 2**19
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Documents that were written together; each has a segment, each segment a token.
+
+    Args:
+        tokens: (N,) uint16 or uint32.
+        segments: (S,) of dtype SEGMENT.
+        documents: (D,) of dtype DOCUMENT.
+        first_token, first_segment, first_document: how many there are in the shards before this one.
+    """
+
+    tokens: np.ndarray
+    segments: np.ndarray
+    documents: np.ndarray
+    first_token: int = 0
+    first_segment: int = 0
+    first_document: int = 0
+
+    @property
+    def token_stop(self) -> int:
+        """How many tokens there are in this shard and those before it."""
+        return self.first_token + len(self.tokens)
+
+    @property
+    def segment_stop(self) -> int:
+        """How many segments there are in this shard and those before it."""
+        return self.first_segment + len(self.segments)
+
+    @property
+    def document_stop(self) -> int:
+        """How many documents there are in this shard and those before it."""
+        return self.first_document + len(self.documents)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some documents of a shard, one after another, that fit into memory.
+
+    Args:
+        shard: whose they are.
+        document: number of the first one, through all shards.
+        begin, end: their segments in the shard.
+        starts: (D,) where each document's segments begin, from `begin` on.
+    """
+
+    shard: Shard
+    document: int
+    begin: int
+    end: int
+    starts: np.ndarray
+
+    def rewards(self) -> np.ndarray:
+        """Read the segments' rewards: (S,) float32."""
+        return np.ascontiguousarray(self.shard.segments["reward"][self.begin : self.end])
+
+    def token_starts(self) -> np.ndarray:
+        """Read where the segments begin, through all shards: (S + 1,) int64; the last entry is the end of the last one."""
+        starts = np.append(self.shard.segments["start"][self.begin : self.end + 1], np.int64(0))
+        if self.end == len(self.shard.segments):
+            starts[-1] = len(self.shard.tokens)
+        else:
+            starts = starts[:-1]
+        return starts + self.shard.first_token
+
+
+def write_shard(folder: Path, number: int, tokens: np.ndarray, segments: np.ndarray, documents: np.ndarray) -> None:
+    """Write one shard: `tokens-N.bin`, `segments-N.npy` (dtype SEGMENT), and `documents-N.npy` (dtype DOCUMENT)."""
+    assert segments.dtype == SEGMENT, segments.dtype
+    assert documents.dtype == DOCUMENT, documents.dtype
+    with whole_file(folder / f"tokens-{number:05d}.bin") as path:
+        tokens.tofile(path)
+    for name, array in (("segments", segments), ("documents", documents)):
+        with whole_file(folder / f"{name}-{number:05d}.npy") as path, path.open("wb") as file:
+            np.save(file, array)
+
+
+def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], before: Shard | None) -> Shard:
+    """Open a shard.
+
+    Args:
+        folder: of the store.
+        number: of the shard.
+        dtype: of its tokens.
+        sizes: how many "tokens", "segments" and "documents" it should have.
+        before: the shard before it.
+
+    Raises:
+        InputError: for a file that is missing, damaged or of another size, naming it.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, ending in (("tokens", "bin"), ("segments", "npy"), ("documents", "npy")):
+        path = folder / f"{name}-{number:05d}.{ending}"
+        try:
+            array: Any = np.memmap(path, dtype=dtype, mode="r") if ending == "bin" else np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); delete {folder} and run `phf tokenize` again") from None
+        if len(array) != sizes[name]:
+            raise InputError(f"{path}: {len(array)} {name}, but meta.json says {sizes[name]}; delete {folder} and tokenise again")
+        arrays[name] = array
+    ends = (before.token_stop, before.segment_stop, before.document_stop) if before else (0, 0, 0)
+    return Shard(arrays["tokens"], arrays["segments"], arrays["documents"], *ends)
+
+
+def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
+    """Read through shards in chunks of whole documents, of at most some 500,000 segments if no document has more."""
+    for shard in shards:
+        for first in range(0, len(shard.documents), _CHUNK_DOCUMENTS):
+            firsts = shard.documents["segment"][first : first + _CHUNK_DOCUMENTS + 1].astype(np.int64)
+            if first + _CHUNK_DOCUMENTS >= len(shard.documents):
+                firsts = np.append(firsts, len(shard.segments))
+            low = 0
+            while low < len(firsts) - 1:
+                high = int(np.searchsorted(firsts, firsts[low] + _CHUNK_SEGMENTS, "right")) - 1
+                high = max(low + 1, high)
+                begin, end = int(firsts[low]), int(firsts[high])
+                yield Chunk(shard, shard.first_document + first + low, begin, end, firsts[low:high] - begin)
+                low = high

@@ -1,0 +1,221 @@
+"""One epoch of a token store as an objective sees it, in blocks that are gathered when they are asked for."""
+
+# B blocks, T tokens predicted in a block, P pieces (what a block has of one document), S segments of all pieces.
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phf.tokens.epoch_index import COARSE, EpochIndex
+from phf.tokens.shard import SEGMENT
+
+if TYPE_CHECKING:
+    from phf.tokens.store import TokenStore
+
+
+class View:
+    """One epoch of a token store under one objective, as blocks of T + 1 tokens that overlap by one.
+
+    The stream is, document after document, the document start, then each segment's tokens behind its control token. A control
+    token carries its segment's reward; the document start belongs to no segment and carries NaN. Blocks cut the stream at every
+    T tokens.
+
+    Args:
+        store: what is viewed.
+        index: where its documents are in the stream.
+        context: T.
+        control_ids: token ids of the control tokens.
+    """
+
+    def __init__(self, store: TokenStore, index: EpochIndex, context: int, control_ids: Sequence[int]) -> None:
+        self.store, self.context, self._index = store, context, index
+        self._control_ids = np.array(control_ids, np.int64)
+        self._segment_stops = np.array([shard.segment_stop for shard in store.shards], np.int64)
+        self.tokens = int(index.begins[-1])
+        """Tokens in the stream, control tokens and document starts counted."""
+        self.blocks = max(0, self.tokens - 1) // context
+        """Whole blocks in the epoch; what is left over is too short for one."""
+
+    def __len__(self) -> int:
+        return self.blocks
+
+    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Gather blocks in the order of the stream.
+
+        Returns:
+            Tokens (B, T + 1) int64 and rewards (B, T + 1) float32 of blocks start to stop.
+        """
+        assert 0 <= start < stop <= self.blocks, (start, stop, self.blocks)
+        return self.gather(np.arange(start, stop))
+
+    def gather(self, blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gather any blocks.
+
+        Args:
+            blocks: (B,) their numbers.
+
+        Returns:
+            Tokens (B, T + 1) int64 and rewards (B, T + 1) float32.
+        """
+        pieces = self._pieces(blocks)
+        segments = self._segments(pieces)
+        tokens, rewards = self._tokens(pieces, segments), np.repeat(segments.rewards, segments.spans)
+        opened = pieces.output[pieces.low == 0]
+        tokens[opened], rewards[opened] = self.store.meta["document_start"], np.nan
+        shape = (len(blocks), self.context + 1)
+        return tokens.reshape(shape), rewards.reshape(shape)
+
+    def documents(self, blocks: np.ndarray) -> np.ndarray:
+        """Return the numbers, in the store, of the documents that have tokens in some blocks, in the order of the stream."""
+        numbers: np.ndarray = self._index.documents["number"][np.unique(self._pieces(blocks).kept)]
+        return numbers
+
+    def is_same_stream(self, other: View) -> bool:
+        """Return whether another view of the store has the same blocks, though its objective may have another loss."""
+        return self.context == other.context and self._index.digest == other._index.digest
+
+    def place(self, block: int) -> int:
+        """Return the place, in the order of all documents, of the first document that no block before this one has begun."""
+        following = int(np.searchsorted(self._index.begins, block * self.context, "left"))
+        return self._place(following) if following < len(self._index.documents) else self.store.documents
+
+    def block_at(self, place: int) -> int:
+        """Return the first block that begins at or behind the documents from a place on; the number of blocks if none does."""
+        count = len(self._index.documents)
+        following = bisect.bisect_left(range(count), place, key=self._place)
+        return self.blocks if following == count else min(self.blocks, -(-int(self._index.begins[following]) // self.context))
+
+    def _place(self, kept: int) -> int:
+        """Return the place of a document that is kept in the order of all documents."""
+        number = self._index.documents["number"][kept : kept + 1]
+        return int(self._index.order.inverse(number)[0])
+
+    def _pieces(self, blocks: np.ndarray) -> _Pieces:
+        """Cut blocks where documents begin."""
+        begin = blocks.astype(np.int64) * self.context
+        end = begin + self.context + 1
+        begins = self._index.begins
+        first, last = np.searchsorted(begins, begin, "right") - 1, np.searchsorted(begins, end, "left") - 1
+        counts = last - first + 1
+        kept = np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+        document = begins[kept]
+        low = np.maximum(np.repeat(begin, counts), document) - document
+        high = np.minimum(np.repeat(end, counts), begins[kept + 1]) - document
+        return _Pieces(kept, low, high, begins[kept + 1] - document, np.cumsum(high - low) - (high - low))
+
+    def _segments(self, pieces: _Pieces) -> _Segments:
+        """Find the segments of pieces."""
+        documents, coarse = self._index.documents[pieces.kept], self._index.coarse
+        base, stop = documents["place"], documents["segment"] + documents["count"]
+        # Find in the coarse index where each piece begins and ends, and read the segments in between. Places do not count the
+        # document start.
+        ends = base + np.maximum(0, np.stack([pieces.low, pieces.high - 1]) - 1)
+        low_entry, high_entry = np.searchsorted(coarse, ends, "right") - 1
+        first = np.maximum(documents["segment"], low_entry * COARSE)
+        end = np.minimum(stop, (high_entry + 1) * COARSE)
+        first_place = np.where(first == documents["segment"], base, coarse[low_entry])
+        end_place = np.where(end == stop, base + pieces.length - 1, coarse[np.minimum(high_entry + 1, len(coarse) - 1)])
+        shards = np.searchsorted(self._segment_stops, first, "right")
+        records, controls = self._read(shards, first, end)
+        # Where each segment begins in its document, the document start and control tokens counted.
+        counts = end - first
+        offsets = np.cumsum(counts) - counts
+        piece = np.repeat(np.arange(len(counts)), counts)
+        starts = records["start"].astype(np.int64)
+        before: np.ndarray = np.cumsum(controls >= 0) - (controls >= 0)
+        inside = 1 + starts + before + (first_place - base - starts[offsets] - before[offsets])[piece]
+        opens = offsets[first == documents["segment"]]
+        inside[opens] = 0
+        limits = np.append(inside[1:], 0)
+        limits[offsets + counts - 1] = 1 + end_place - base
+        low, high = np.maximum(inside, pieces.low[piece]), np.minimum(limits, pieces.high[piece])
+        prefix = (controls >= 0).astype(np.int64)
+        prefix[opens] += 1
+        used = high > low
+        columns = (piece, starts, records["reward"], controls, inside, prefix, low, high - low)
+        return _Segments(shards, *(column[used] for column in columns))
+
+    def _read(self, shards: np.ndarray, first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read ranges of segments and their control tokens, one range after another."""
+        total = int((end - first).sum())
+        records, controls = np.empty(total, SEGMENT), np.full(total, -1, np.int8)
+        at = 0
+        for number, low, high in zip(shards.tolist(), first.tolist(), end.tolist(), strict=True):
+            shard = self.store.shards[number]
+            records[at : at + high - low] = shard.segments[low - shard.first_segment : high - shard.first_segment]
+            if self._index.controls is not None:
+                controls[at : at + high - low] = self._index.controls[low:high]
+            at += high - low
+        return records, controls
+
+    def _tokens(self, pieces: _Pieces, segments: _Segments) -> np.ndarray:
+        """Gather the tokens of pieces, but for document starts: (B * (T + 1),) int64."""
+        piece, spans = segments.piece, segments.spans
+        # From where in the document to a token of the shard: what stands in front of a segment is none.
+        shift = segments.starts - segments.inside - segments.prefix
+        bounds = np.searchsorted(piece, np.arange(len(pieces.kept) + 1))
+        first = np.maximum(segments.starts, segments.low + shift)[bounds[:-1]]
+        end = np.maximum(segments.starts, segments.low + spans + shift)[bounds[1:] - 1]
+        raw = np.zeros(int((end - first).sum()) + 1, self.store.shards[0].tokens.dtype)
+        at = 0
+        for number, low, high in zip(segments.shards.tolist(), first.tolist(), end.tolist(), strict=True):
+            raw[at : at + high - low] = self.store.shards[number].tokens[low:high]
+            at += high - low
+        offsets = np.cumsum(end - first) - (end - first)
+        to_output = (pieces.output - pieces.low)[piece]  # from where in the document to where in the output
+        to_raw = shift + (offsets - first)[piece] - to_output
+        tokens: np.ndarray = raw.take(np.arange(int(spans.sum())) + np.repeat(to_raw, spans), mode="clip").astype(np.int64)
+        control_at = segments.inside + segments.prefix - 1
+        controlled = (segments.controls >= 0) & (control_at >= segments.low) & (control_at < segments.low + spans)
+        tokens[(control_at + to_output)[controlled]] = self._control_ids[segments.controls[controlled]]
+        return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """What blocks have of documents, in the order of the blocks. Places in a document count its start and control tokens.
+
+    Args:
+        kept: (P,) the document, counted through those that are kept.
+        low, high: (P,) the place in the document where the piece begins, and where it ends.
+        length: (P,) of the document.
+        output: (P,) where the piece begins in the blocks, end to end.
+    """
+
+    kept: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    length: np.ndarray
+    output: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class _Segments:
+    """The segments of pieces, piece after piece.
+
+    Args:
+        shards: (P,) the shard of each piece.
+        piece: (S,) which piece each segment is of.
+        starts: (S,) its first token in the shard.
+        rewards: (S,) float32.
+        controls: (S,) index of its control token, -1 for none.
+        inside: (S,) where in its document it begins, with what stands in front of it.
+        prefix: (S,) how many tokens stand in front of it: control token and document start.
+        low: (S,) where in the document the piece's share of it begins.
+        spans: (S,) how many tokens the piece has of it.
+    """
+
+    shards: np.ndarray
+    piece: np.ndarray
+    starts: np.ndarray
+    rewards: np.ndarray
+    controls: np.ndarray
+    inside: np.ndarray
+    prefix: np.ndarray
+    low: np.ndarray
+    spans: np.ndarray
