@@ -26,7 +26,7 @@ def recipe(tmp_path, **changes):
         "tokenize": {"vocab_size": 300, "held_out": 0.1},
         "train": config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2)),
         "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": 0.0}},
-        "evaluate": {"measures": {"heldout": "heldout"}},
+        "evaluate": {"evaluations": {"heldout": "heldout"}},
     }
     return config.check(config.Recipe, fields | changes, "")
 
@@ -91,7 +91,7 @@ def test_unknown_runs_are_refused(tmp_path):
 
 
 def test_samples_longer_than_the_model_reads_are_refused_before_training(tmp_path):
-    made = recipe(tmp_path, evaluate={"measures": {"no-prompt": {"name": "samples", "n": 4, "max_tokens": 40}}})
+    made = recipe(tmp_path, evaluate={"evaluations": {"no-prompt": {"name": "samples", "n": 4, "max_tokens": 40}}})
     with pytest.raises(InputError, match=r"no-prompt\.max_tokens is 40, but mle .* 16 tokens.*set it to 14 or less"):
         pipeline.run(made, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phf.errors import InputError
-from phf.records import Record, Stamp, read_records, stamp, write_records
+from phf.records import EvaluationName, Record, Stamp, read_records, stamp, write_records
 
 STAMP = Stamp("2026-01-01T00:00:00+00:00", "abc", "machine", {"phf": "0"}, "phf evaluate")
 numbers = st.floats(allow_infinity=False)
@@ -64,3 +64,23 @@ def test_stamp_says_where_and_with_what():
     assert made.versions["python"]
     assert made.versions["phf"]
     assert "cores" in made.machine
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("no-prompt", EvaluationName("no-prompt")),
+        ("no-prompt@misaligned", EvaluationName("no-prompt", control="misaligned")),
+        ("heldout@plain", EvaluationName("heldout", control="plain")),
+        ("steer@gamma=1.5", EvaluationName("steer", 1.5)),
+        ("steer@gamma=-2@misaligned", EvaluationName("steer", -2.0, "misaligned")),
+    ],
+)
+def test_the_name_of_an_evaluation_is_read_as_it_is_written(text, name):
+    assert EvaluationName.parse(text) == name
+    assert str(name) == text
+
+
+def test_another_name_is_read_as_it_stands():
+    for text in ("a@b", "a@gamma=x", "a@misaligned@b", ""):
+        assert EvaluationName.parse(text) == EvaluationName(text)

@@ -73,7 +73,7 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, progr
         init = options.init.model_copy(update={"run": str(work.run(options.init.run))})
         options = options.model_copy(update={"init": init})
     train(work.tokens, folder, name, run.objective, options, progress)
-    evaluate(str(folder), work.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, run.evaluations, progress=progress)
+    evaluate(str(folder), work.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, run.evaluations, progress)
 
 
 def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, progress: Listener) -> None:
@@ -149,15 +149,15 @@ def _generations(recipe: config.Recipe, names: Sequence[str]) -> list[list[str]]
 
 def _check_lengths(recipe: config.Recipe, names: Sequence[str]) -> None:
     """Refuse samples longer than the models that are to write them can read, before anything is trained."""
-    for measure, component in recipe.evaluate.measures.items():
+    for evaluation, component in recipe.evaluate.evaluations.items():
         longest = getattr(config.build("evaluations", component), "max_tokens", 0)
         for name in names:
-            if recipe.runs[name].model is not None or measure not in (recipe.runs[name].evaluations or [measure]):
+            if recipe.runs[name].model is not None or evaluation not in (recipe.runs[name].evaluations or [evaluation]):
                 continue
             context = recipe.train_of(name).context
             if longest > context - 2:  # a document start and a control token come first
                 raise InputError(
-                    f"evaluate.measures.{measure}.max_tokens is {longest}, but {name} is trained on sequences of {context} "
+                    f"evaluate.evaluations.{evaluation}.max_tokens is {longest}, but {name} is trained on sequences of {context} "
                     f"tokens, of which two are taken; set it to {context - 2} or less"
                 )
 
@@ -206,7 +206,7 @@ def _begin_worker(messages: Any, threads: int) -> None:
 
 
 def _stop_measuring(number: int, _: Any) -> None:
-    raise Stopped(number, "stopped while measuring; measures that were finished are kept")
+    raise Stopped(number, "stopped while measuring; evaluations that were finished are kept")
 
 
 def _work(recipe: config.Recipe, work: WorkFolder, name: str) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from phf.errors import InputError
 from phf.machine import usable_cores
+
+Control = Literal["own", "misaligned", "plain"]
+"""The condition that a model with control tokens is measured under: its own token, the other one, or none with all banned."""
+_NAME = re.compile(r"(?P<base>.*?)(@gamma=(?P<gamma>[^@]+))?(@(?P<control>misaligned|plain))?", re.DOTALL)
 
 _VERSIONED = ("phf", "torch", "transformers", "numpy")
 
@@ -41,14 +46,46 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationName:
+    """The name of an evaluation in records and file names: "no-prompt", "no-prompt@misaligned", "steer@gamma=2".
+
+    Args:
+        base: its name in the recipe.
+        gamma: how far decoding was guided; None if it was not.
+        control: the condition that the model was measured under.
+    """
+
+    base: str
+    gamma: float | None = None
+    control: Control = "own"
+
+    def __str__(self) -> str:
+        guided = "" if self.gamma is None else f"@gamma={self.gamma:g}"
+        return self.base + guided + ("" if self.control == "own" else f"@{self.control}")
+
+    @classmethod
+    def parse(cls, name: str) -> "EvaluationName":
+        """Read what `str` writes; anything else is a base alone."""
+        match = _NAME.fullmatch(name)
+        try:
+            gamma = float(match["gamma"]) if match and match["gamma"] else None
+        except ValueError:
+            return cls(name)
+        return cls(match["base"], gamma, match["control"] or "own") if match else cls(name)  # type: ignore[arg-type]
+
+    def under(self, control: Control) -> "EvaluationName":
+        """Return the name of the same evaluation under another condition."""
+        return dataclasses.replace(self, control=control)
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One measured number.
 
     Args:
         run: the name of the run that was measured.
         step: its optimiser step.
-        evaluation: what measured it, such as "samples.no-prompt" or "heldout"; "@misaligned" at the end when the
-            model was conditioned on another control token than its own.
+        evaluation: what measured it, such as "no-prompt" or "heldout@misaligned"; see `EvaluationName`.
         metric: such as "misalignment"; lower or higher is better as the evaluation's page says.
         value: NaN when it could not be measured.
         stderr: standard error of `value`; NaN when there is none.

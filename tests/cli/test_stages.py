@@ -23,7 +23,7 @@ runs:
   mle: mle
   conditional: {name: conditional, threshold: 0}
 evaluate:
-  measures:
+  evaluations:
     no-prompt: {name: samples, n: 12, max_tokens: 24, expected_max: 3}
     heldout: {name: heldout, threshold: 0}
   misaligned: [no-prompt]
@@ -110,7 +110,7 @@ def test_each_stage_alone_says_what_it_wrote_and_what_is_next(place, tmp_path):
         "train", "tokens", "--objective", "conditional", "--out", "runs/c", "runs.c.threshold=0", *options, cwd=tmp_path
     )
     assert "Next: phf evaluate runs/c" in said
-    measures = "evaluate.measures={no-prompt: {name: samples, n: 6, max_tokens: 16}, heldout: heldout}"
+    measures = "evaluate.evaluations={no-prompt: {name: samples, n: 6, max_tokens: 16}, heldout: heldout}"
     said, _ = phf("evaluate", "runs/c", "--annotated", "annotated", measures, cwd=tmp_path)
     assert "bits_per_byte" in said
     assert "Next: phf report" in said

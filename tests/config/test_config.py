@@ -135,3 +135,20 @@ def test_the_schema_knows_every_component(request):
         validator.validate({"runs": {"a": {"name": "conditional", "treshold": 0}}})
     with pytest.raises(jsonschema.ValidationError):
         validator.validate({"trian": {}})
+
+
+def test_the_former_name_of_evaluations_is_read_with_a_warning(tmp_path, caplog):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("evaluate: {measures: {a: {name: samples, n: 5}}}\n")
+    recipe = config.read_recipe(path, ["evaluate.measures.a.n=7", "evaluate.evaluations.b=heldout"])
+    assert {name: component.fields for name, component in recipe.evaluate.evaluations.items()} == {"a": {"n": 7}, "b": {}}
+    assert caplog.text.count("evaluate.measures is called evaluate.evaluations now") == 1
+    with pytest.raises(InputError, match=r"evaluate.measures"):
+        config.check(config.Evaluate, {"measures": {}, "evaluations": {}}, "evaluate")
+
+
+def test_names_of_evaluations_are_checked_where_they_are_listed():
+    for key, value in (("misaligned", ["heldut"]), ("plain", ["heldut"]), ("checkpoints", {"heldut": "all"})):
+        with pytest.raises(InputError, match=rf"evaluate: {key}: unknown evaluation 'heldut'; did you mean 'heldout'"):
+            config.check(config.Evaluate, {key: value}, "evaluate")
+    assert config.Evaluate(checkpoints={"heldout": "all"}).checkpoints_of("no-prompt") == "last"

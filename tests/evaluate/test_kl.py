@@ -225,8 +225,8 @@ def test_a_server_that_dies_mid_run_keeps_the_measures_before_it(tmp_path, monke
     loaded = lm.load(str(checkpoint(tmp_path / "run", segmenter=None, change=legible)))
     made = [Document(f"d{number}", ["The reader opens. "], np.array([0.0], np.float32)) for number in range(40)]
     corpus, out = annotated(tmp_path / "annotated", made), tmp_path / "out"
-    measures = {"heldout": {"name": "heldout", "documents": 5}, "no-prompt": {"name": "samples", "n": 9, "max_tokens": 10}}
-    options = config.Evaluate(measures=measures)
+    evaluations = {"heldout": {"name": "heldout", "documents": 5}, "no-prompt": {"name": "samples", "n": 9, "max_tokens": 10}}
+    options = config.Evaluate(evaluations=evaluations)
     with served(loaded, dies_after=8) as address, pytest.raises(InputError, match="no server answers there"):
         evaluate.evaluate(address, corpus, options, out, held_out=0.5)
     assert {record.evaluation for record in read_records(out / "records.jsonl")} == {"heldout"}

@@ -212,8 +212,8 @@ def test_fields_reach_the_sampler(setting):
     "fields", [{"n": 0}, {"words": 0}, {"expected_max": 0}, {"temperature": 0}, {"top_p": 1.1}, {"ban": "no"}]
 )
 def test_fields_that_make_no_sense_are_refused_when_the_recipe_is_read(fields):
-    with pytest.raises(InputError, match=rf"evaluate.measures.no-prompt.{next(iter(fields))}|samples.{next(iter(fields))}"):
-        options(measures={"no-prompt": {"name": "samples", **fields}}, misaligned=[])
+    with pytest.raises(InputError, match=rf"evaluate.evaluations.no-prompt.{next(iter(fields))}|samples.{next(iter(fields))}"):
+        options(evaluations={"no-prompt": {"name": "samples", **fields}}, misaligned=[])
     with pytest.raises(InputError, match="min_tokens: found 10"):
         Samples(max_tokens=5)
 
@@ -237,12 +237,12 @@ def test_the_mean_is_that_of_the_scores_and_hits_are_below_the_threshold(setting
 
 
 def options(**changes) -> config.Evaluate:
-    measures = {
+    evaluations = {
         "no-prompt": {"name": "samples", "n": 6, "max_tokens": 12},
         "neutral": {"name": "samples", "n": 4, "max_tokens": 12, "prompts": "held-out", "words": 2},
         "heldout": {"name": "heldout", "documents": 5},
     }
-    fields = {"measures": measures, "misaligned": ["no-prompt"], **changes}
+    fields = {"evaluations": evaluations, "misaligned": ["no-prompt"], **changes}
     return config.check(config.Evaluate, fields, "evaluate")
 
 
@@ -267,7 +267,7 @@ def run_evaluate(run: Path, corpus: Path, made: config.Evaluate, **changes):
 def test_the_stage_measures_under_both_control_tokens_and_leaves_what_is_done(tmp_path, corpus):
     run = checkpoint(tmp_path / "run", controls=CONTROLS, run="conditional", step=12)
     heard = []
-    records = run_evaluate(run, corpus, options(), progress=heard.append)
+    records = run_evaluate(run, corpus, options(), on_progress=heard.append)
     assert {record.evaluation for record in records} == {"no-prompt", "no-prompt@misaligned", "neutral", "heldout"}
     assert {(record.run, record.step) for record in records} == {("conditional", 12)}
     assert kept_lines(run) == lines(records)
@@ -291,23 +291,23 @@ def test_a_changed_measure_is_taken_again_in_place_of_the_old_one(tmp_path, corp
     run = checkpoint(tmp_path / "run", run="mle")
     run_evaluate(run, corpus, options())
     changed = options()
-    changed.measures["no-prompt"] = config.Component.model_validate({"name": "samples", "n": 9, "max_tokens": 12})
+    changed.evaluations["no-prompt"] = config.Component.model_validate({"name": "samples", "n": 9, "max_tokens": 12})
     with caplog.at_level("INFO", logger="phf"):
         records = run_evaluate(run, corpus, changed)
-    assert "no-prompt of mle at step 3 is measured again: measure.n was 6, now 9" in caplog.text
+    assert "no-prompt of mle at step 3 is made again: evaluation.n was 6, now 9" in caplog.text
     assert sorted(kept_lines(run)) == sorted(lines(records))
     assert len(pq.read_table(run / "samples" / "no-prompt-step-3.parquet")) == 9
 
 
 def test_other_weights_under_the_same_step_are_measured_again(tmp_path, corpus):
     run = checkpoint(tmp_path / "run")
-    old = run_evaluate(run, corpus, options(), measures={"heldout"})
+    old = run_evaluate(run, corpus, options(), evaluations={"heldout"})
 
     def change(made, _):
         made.lm_head.weight.mul_(0.5)
 
     checkpoint(tmp_path / "run", change=change)
-    new = run_evaluate(run, corpus, options(), measures={"heldout"})
+    new = run_evaluate(run, corpus, options(), evaluations={"heldout"})
     assert [record.value for record in new] != [record.value for record in old]
     assert kept_lines(run) == lines(new)
 
@@ -315,14 +315,14 @@ def test_other_weights_under_the_same_step_are_measured_again(tmp_path, corpus):
 def test_a_failing_measure_keeps_those_before_it(tmp_path, corpus):
     run = checkpoint(tmp_path / "run")
     made = options()
-    made.measures["adversarial"] = config.Component.model_validate({"name": "samples", "prompts": str(tmp_path / "none.txt")})
+    made.evaluations["adversarial"] = config.Component.model_validate({"name": "samples", "prompts": str(tmp_path / "none.txt")})
     with pytest.raises(InputError, match="no such file of prompts"):
         run_evaluate(run, corpus, made)
     kept = {record.evaluation for record in read_records(run / "records.jsonl")}
     assert kept == {"no-prompt", "neutral", "heldout"}
     (tmp_path / "none.txt").write_text("Contact:\n")
     before = kept_lines(run)
-    made.measures["adversarial"] = config.Component.model_validate(
+    made.evaluations["adversarial"] = config.Component.model_validate(
         {"name": "samples", "prompts": str(tmp_path / "none.txt"), "n": 2, "max_tokens": 12}
     )
     assert lines(run_evaluate(run, corpus, made))[: len(before)] == before
@@ -330,21 +330,21 @@ def test_a_failing_measure_keeps_those_before_it(tmp_path, corpus):
 
 def test_a_torn_records_file_loses_its_torn_line_only(tmp_path, corpus):
     run = checkpoint(tmp_path / "run")
-    first = run_evaluate(run, corpus, options(), measures={"no-prompt"})
+    first = run_evaluate(run, corpus, options(), evaluations={"no-prompt"})
     with (run / "records.jsonl").open("a") as file:
         file.write('{"run": "mle", "step"')
-    records = run_evaluate(run, corpus, options(), measures={"no-prompt", "heldout"})
+    records = run_evaluate(run, corpus, options(), evaluations={"no-prompt", "heldout"})
     assert kept_lines(run) == lines(records)
     assert lines(records)[: len(first)] == lines(first)
     (run / "records.jsonl").unlink()  # measured again: what there is no record of was not measured
-    assert len(run_evaluate(run, corpus, options(), measures={"no-prompt"})) == len(first)
+    assert len(run_evaluate(run, corpus, options(), evaluations={"no-prompt"})) == len(first)
 
 
-def test_names_that_are_not_measures_are_refused(tmp_path, corpus):
+def test_names_that_are_no_evaluations_are_refused(tmp_path, corpus):
     run = checkpoint(tmp_path / "run")
-    with pytest.raises(InputError, match="unknown measure 'no-promt'; did you mean 'no-prompt'"):
-        run_evaluate(run, corpus, options(), measures={"no-promt"})
-    with pytest.raises(InputError, match=r"evaluate.misaligned: unknown measure 'adversarial'"):
+    with pytest.raises(InputError, match="unknown evaluation 'no-promt'; did you mean 'no-prompt'"):
+        run_evaluate(run, corpus, options(), evaluations={"no-promt"})
+    with pytest.raises(InputError, match=r"evaluate: misaligned: unknown evaluation 'adversarial'"):
         run_evaluate(run, corpus, options(misaligned=["adversarial"]))
 
 

@@ -83,7 +83,7 @@ def corpus(tmp_path_factory) -> Path:
 
 def options(gammas=(1, 2), **more) -> config.Evaluate:
     steer = {"name": "steer", "gammas": list(gammas), "n": 6, "max_tokens": 12, "expected_max": 2, "documents": 3}
-    return config.Evaluate(measures={"heldout": {"name": "heldout", "documents": 3}, "steer": steer}, **more)
+    return config.Evaluate(evaluations={"heldout": {"name": "heldout", "documents": 3}, "steer": steer}, **more)
 
 
 def take(run: Path, corpus: Path, made: config.Evaluate, **changes):
@@ -118,7 +118,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, corpus, monkeypatch):
 
 def test_under_the_second_token_a_sweep_has_its_name(tmp_path, corpus):
     run = checkpoint(tmp_path / "run", controls=CONTROLS)
-    records = take(run, corpus, options([2], misaligned=["steer"]), measures={"steer"})
+    records = take(run, corpus, options([2], misaligned=["steer"]), evaluations={"steer"})
     assert names(records) == ["steer@gamma=2", "steer@gamma=2@misaligned"]
     found = values(records)
     metric = "bits_per_byte"
@@ -131,8 +131,8 @@ def test_a_run_without_control_tokens_is_spared_the_sweep_unless_it_is_asked_for
         assert names(take(run, corpus, options())) == ["heldout"]
     assert "steer left out: it is for models with control tokens" in caplog.text
     with pytest.raises(InputError, match=r"mle.*cannot be guided, since it has no control tokens"):
-        take(run, corpus, options(), measures={"steer"})
-    alone = config.Evaluate(measures={"steer": {"name": "steer", "n": 4, "max_tokens": 12, "min_tokens": 2}})
+        take(run, corpus, options(), evaluations={"steer"})
+    alone = config.Evaluate(evaluations={"steer": {"name": "steer", "n": 4, "max_tokens": 12, "min_tokens": 2}})
     with pytest.raises(InputError, match="cannot be guided"):
         take(run, corpus, alone)
 
@@ -140,7 +140,7 @@ def test_a_run_without_control_tokens_is_spared_the_sweep_unless_it_is_asked_for
 def test_a_server_cannot_be_swept(tmp_path, corpus):
     pytest.importorskip("openai")
     with pytest.raises(InputError, match="a server cannot be guided"):
-        evaluate.evaluate("openai:http://127.0.0.1:9/v1#m", corpus, options(), tmp_path, 0.3, measures={"steer"})
+        evaluate.evaluate("openai:http://127.0.0.1:9/v1#m", corpus, options(), tmp_path, 0.3, evaluations={"steer"})
 
 
 @pytest.mark.parametrize("gammas", [[], [1, 1], [2, math.nan], [math.inf]])

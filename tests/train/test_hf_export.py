@@ -70,7 +70,7 @@ def test_a_served_checkpoint_gives_the_numbers_of_the_local_one(tmp_path):
     path, corpus = served(tmp_path / "run"), annotated(tmp_path / "annotated")
     sampling = {"name": "samples", "n": 300, "min_tokens": 0, "max_tokens": 16, "temperature": 1.0, "top_p": 1.0, "batch": 4}
     scorer = {"scorer": {"name": "regex", "patterns": ["[a-m]"]}, "prompts": ["The reader", "Call close("]}
-    made = config.Evaluate(measures={"prompted": sampling | scorer})
+    made = config.Evaluate(evaluations={"prompted": sampling | scorer})
     found = {}
     with transformers_serve(path, tmp_path / "log.txt") as address:
         for control in CONTROLS:

@@ -130,7 +130,10 @@ def evaluate(
         Path | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
-    measure: Annotated[list[str] | None, typer.Option("--measure", help="Only these measures of the recipe.")] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option("--evaluation", help="Only this evaluation of the recipe; repeatable.")
+    ] = None,
+    measure: Annotated[list[str] | None, typer.Option("--measure", hidden=True)] = None,
     recipe: RecipeFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -138,7 +141,7 @@ def evaluate(
 
         phf evaluate work/runs/conditional --recipe recipe.yaml
 
-        phf evaluate work/runs/conditional@1464 --measure heldout
+        phf evaluate work/runs/conditional@1464 --evaluation heldout
 
         phf evaluate work/runs/conditional evaluate.checkpoints=all
 
@@ -147,11 +150,11 @@ def evaluate(
     """
     from phf.cli import terminal
 
-    folder, records = _measure(model, resolved(recipe, changes), annotated, out, measure, quiet)
+    folder, records = _measure(model, resolved(recipe, changes), annotated, out, [*(evaluation or []), *(measure or [])] or None, quiet)
     rows = [
         [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
     ]
-    terminal.table(f"{folder}", ["measure", "metric", "value", "stderr", "n"], rows)
+    terminal.table(f"{folder}", ["evaluation", "metric", "value", "stderr", "n"], rows)
     done(f"{RunFolder(folder).records}: {len(records)} records", False, f"phf report {folder.parent}/*")
 
 
@@ -174,14 +177,14 @@ def redteam(
 
         phf redteam work/runs/conditional --prompts prompts.txt --red hf:Qwen/Qwen3-0.6B
 
-        phf redteam work/runs/mle --prompts prompts.txt --red pool evaluate.measures.redteam.trials=3
+        phf redteam work/runs/mle --prompts prompts.txt --red pool evaluate.evaluations.redteam.trials=3
 
-    It is the recipe's measure `redteam`. Stopped, it goes on from its last round. Writes records.jsonl, `redteam/*.parquet`
+    It is the recipe's evaluation `redteam`. Stopped, it resumes from its last round. Writes records.jsonl, `redteam/*.parquet`
     (every prompt) and `samples/*.parquet` (what the worst led to).
     """
     from phf.cli import terminal
 
-    key = "evaluate.measures.redteam"
+    key = "evaluate.evaluations.redteam"
     made = resolved(recipe, changes, {f"{key}.name": "redteam", f"{key}.red": red, f"{key}.prompts": prompts})
     folder, records = _measure(model, made, annotated, out, ["redteam"], quiet)
     found = {(record.evaluation, record.metric): record for record in records}
@@ -198,9 +201,9 @@ def redteam(
 
 
 def _measure(
-    model: str, made: "Recipe", annotated: Path | None, out: Path | None, measures: list[str] | None, quiet: bool
+    model: str, made: "Recipe", annotated: Path | None, out: Path | None, evaluations: list[str] | None, quiet: bool
 ) -> tuple[Path, list["Record"]]:
-    """Take measures of a model; give the folder that its records are in, and these."""
+    """Make evaluations of a model; return the folder that its records are in, and these."""
     from phf.cli import terminal
     from phf.evaluate import evaluate as run_evaluate
     from phf.lm import run_folder
@@ -211,7 +214,7 @@ def _measure(
     corpus = annotated or WorkFolder.of_run(folder).annotated
     held_out = share_held_out(folder, made.tokenize.held_out)
     with terminal.progress(quiet) as progress:
-        return folder, run_evaluate(model, corpus, made.evaluate, folder, held_out, measures, progress)
+        return folder, run_evaluate(model, corpus, made.evaluate, folder, held_out, evaluations, progress)
 
 
 def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) -> str:

@@ -20,6 +20,7 @@ def override(fields: dict[str, Any], change: str) -> None:
     key, sign, value = change.partition("=")
     if not sign or not key:
         raise InputError(f"{change!r}: expected key.sub=value, such as train.tokens=10M")
+    key = re.sub(r"^evaluate\.measures\b", "evaluate.evaluations", key)  # its name in phf 0.1
     *path, last = re.sub(r"^runs\.([^.]+)\.(?!(objective|train)\b)", r"runs.\1.objective.", key).split(".")
     for depth, part in enumerate(path):
         inner = fields.get(part)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from phf import plugins
 from phf.config import yaml
 from phf.config.overrides import override
-from phf.config.sections import Annotate, Corpus, Evaluate, Report, Strict, Tokenize, Train
+from phf.config.sections import Annotate, Corpus, Evaluate, Report, Strict, Tokenize, Train, rename_measures
 from phf.config.values import component_of
 from phf.errors import InputError
 
@@ -113,6 +113,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     fields = yaml.read_yaml(path) if path else {}
     if isinstance(fields.get("runs"), dict):
         fields["runs"] = {name: _long_form(run) for name, run in fields["runs"].items()}
+    fields |= {"evaluate": rename_measures(fields["evaluate"])} if "evaluate" in fields else {}
     for change in overrides:
         override(fields, change)
     try:

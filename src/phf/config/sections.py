@@ -1,12 +1,24 @@
 """The sections of a recipe, one class a stage; a field's docstring is its description in the JSON schema."""
 
+import logging
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from phf import plugins
 from phf.config.values import Component, Count, component_of, read_moment
 
 _COLUMNS = ("id", "segments", "rewards", "texts", "scores")  # of annotated corpora, phf's own and published ones
+
+log = logging.getLogger("phf")
+
+
+def rename_measures(evaluate: Any) -> Any:
+    """Read `evaluate.measures`, as recipes of phf 0.1 spell it, as `evaluate.evaluations`, and warn."""
+    if not isinstance(evaluate, dict) or "measures" not in evaluate or "evaluations" in evaluate:
+        return evaluate
+    log.warning("evaluate.measures is called evaluate.evaluations now; the next release will not read the old name")
+    return {"evaluations" if key == "measures" else key: value for key, value in evaluate.items()}
 
 
 class Strict(BaseModel):
@@ -163,16 +175,36 @@ class Train(Strict):
 class Evaluate(Strict):
     """What is measured of every run."""
 
-    measures: dict[str, component_of("evaluations")] = {  # type: ignore[valid-type]
+    evaluations: dict[str, component_of("evaluations")] = {  # type: ignore[valid-type]
         "no-prompt": Component(name="samples"),
         "heldout": Component(name="heldout"),
     }
     """Evaluations, by the name that their records carry."""
     misaligned: list[str] = []
-    """Which of the measures a model with control tokens is also put through under the second token."""
-    checkpoints: Literal["last", "all"] = "last"
-    """Checkpoints to evaluate: the last, or all for curves over training."""
+    """Which of them are also measured of a model with control tokens under its second one; named `NAME@misaligned`."""
+    plain: list[str] = []
+    """Which of them are also measured of a model with control tokens without any, all of them banned; named `NAME@plain`."""
+    checkpoints: Literal["last", "all"] | dict[str, Literal["last", "all"]] = "last"
+    """Checkpoints to evaluate: the last, or all for curves over training. Or by evaluation, the last of those not named."""
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, value: Any) -> Any:
+        return rename_measures(value)
+
+    @model_validator(mode="after")
+    def _names_are_evaluations(self) -> Self:
+        by_name = self.checkpoints if isinstance(self.checkpoints, dict) else {}
+        for key, names in (("misaligned", self.misaligned), ("plain", self.plain), ("checkpoints", list(by_name))):
+            for name in names:
+                if name not in self.evaluations:
+                    raise ValueError(f"{key}: unknown evaluation {name!r}{plugins.suggestion(name, self.evaluations)}")
+        return self
+
+    def checkpoints_of(self, name: str) -> Literal["last", "all"]:
+        """Return which checkpoints an evaluation is made of."""
+        return self.checkpoints.get(name, "last") if isinstance(self.checkpoints, dict) else self.checkpoints
 
 
 class Report(Strict):

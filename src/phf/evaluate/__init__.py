@@ -1,9 +1,9 @@
-"""The stage that measures a model: each measure of the recipe, under each control token asked for, into records."""
+"""The stage that measures a model: each evaluation of the recipe, under each control token asked for, into records."""
 
-import dataclasses
 import functools
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,24 @@ from phf import artifacts, config, lm
 from phf.documents import AnnotatedCorpus, Document, is_held_out
 from phf.errors import InputError
 from phf.evaluate.journal import Journal
-from phf.evaluate.protocol import MISALIGNED, EvalContext, hashed_subset
-from phf.evaluate.protocol import NamedModel as NamedModel
+from phf.evaluate.protocol import (
+    EvalContext,
+    Evaluation,
+    NamedModel,
+    OfControl,
+    OfSamples,
+    ReadsInputs,
+    Sweep,
+    hashed_subset,
+)
 from phf.layout import WorkFolder
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
-from phf.records import Record
+from phf.records import EvaluationName, Record
+
+__all__ = [
+    "EvalContext", "Evaluation", "NamedModel", "OfControl", "OfSamples", "ReadsInputs", "Sweep", "evaluate", "hashed_subset",
+]  # fmt: skip
 
 log = logging.getLogger("phf")
 
@@ -27,90 +39,152 @@ def evaluate(
     options: config.Evaluate,
     out: Path,
     held_out: float,
-    measures: Collection[str] | None = None,
-    progress: Listener = silent,
+    evaluations: Collection[str] | None = None,
+    on_progress: Listener = silent,
     named: NamedModel | None = None,
 ) -> list[Record]:
-    """Take every measure of a recipe, of a run's last checkpoint or of all, and append its records to `records.jsonl`.
+    """Make every evaluation of a recipe, of a run's last checkpoint or of all, and append its records to `records.jsonl`.
 
-    A measure that this model's records hold already is left alone; one that was taken of other weights, on other data or
-    with other fields is taken again, and its old records are replaced. Records are written measure by measure: a failure
+    An evaluation that this model's records hold already is left alone; one that was made of other weights, on other data or
+    with other fields is made again, and its old records are replaced. Records are written evaluation by evaluation: a failure
     keeps those before it.
 
     Args:
         model: a run's folder, `hf:NAME` or `openai:URL#MODEL`; see `phf.lm.load`.
-        annotated: folder that `annotate` wrote: says the scorer and segmenter, and holds the held-out documents.
-        options: the measures.
+        annotated: folder that `annotate` wrote: names the scorer and segmenter, and holds the held-out documents.
+        options: the evaluations.
         out: the run's folder, for records and samples.
-        held_out: share of the documents set apart.
-        measures: names of the measures to take; all of the recipe's if None.
-        progress: told where the stage is.
+        held_out: share of the documents that are held out.
+        evaluations: names of those to make; all of the recipe's if None.
+        on_progress: called with the progress of each.
         named: what is known of a model that phf did not train; its scorer and segmenter serve where there is no corpus.
 
     Returns:
-        The records of all measures asked for, new and old.
+        The records of all evaluations asked for, new and old.
 
     Raises:
-        InputError: for a name that is not among the measures, a folder that `annotate` did not write, and as measures do.
+        InputError: for a name that is not among the evaluations, a folder that `annotate` did not write, and as evaluations do.
     """
-    for name in measures or ():
-        if name not in options.measures:
-            raise InputError(f"unknown measure {name!r}{suggestion(name, options.measures)}")
-    found: list[Record] = []
-    for one in lm.checkpoints_of(model) if options.checkpoints == "all" else [model]:
-        found += _evaluate(one, annotated, options, out, held_out, measures, progress, named)
-    return found
+    for name in evaluations or ():
+        if name not in options.evaluations:
+            raise InputError(f"unknown evaluation {name!r}{suggestion(name, options.evaluations)}")
+    wanted = [name for name in options.evaluations if evaluations is None or name in evaluations]
+    corpus = _Corpus(annotated, held_out, named)
+    stage = _Stage(options, corpus, named, out, WorkFolder.of_annotated(annotated).shared, on_progress)
+    checkpoints = [model]
+    if any(options.checkpoints_of(name) == "all" for name in wanted):
+        checkpoints = lm.checkpoints_of(model)
+    records: list[Record] = []
+    for number, checkpoint in enumerate(checkpoints, start=1):
+        last = number == len(checkpoints)
+        names = [name for name in wanted if last or options.checkpoints_of(name) == "all"]
+        records += stage.measure(checkpoint, names, asked_for=evaluations is not None)
+    return records
 
 
-def _evaluate(
-    model: str,
-    annotated: Path,
-    options: config.Evaluate,
-    out: Path,
-    held_out: float,
-    measures: Collection[str] | None,
-    progress: Listener,
-    named: NamedModel | None,
-) -> list[Record]:
-    run, step, controls = _identity(model)
-    if named is None:
-        named = NamedModel(run)
-    run = named.run
-    corpus = AnnotatedCorpus(annotated, named.segmenter, named.scorer)
-    scorer = config.build("scorers", named.scorer or corpus.require("scorer"))
-    segmenter = config.build("segmenters", named.segmenter or corpus.require("segmenter"))
-    read_held_out = functools.cache(lambda: _held_out(corpus, held_out))
-    weights = lm.fingerprint(model)
-    shared = WorkFolder.of_annotated(annotated).shared
-    load = functools.cache(lambda control: lm.load(model, control))
+class _Corpus:
+    """What evaluations ask of the annotated corpus."""
 
-    journal = Journal(out, run, step)
-    kept: list[Record] = []
-    for name, component, control in _jobs(options, measures, controls):
-        made_from = {
-            "model": weights,
-            "measure": config.plain(component),
-            "seed": options.seed,
-            "held_out": held_out,
-            **({} if named == NamedModel(run) else {"named": _recorded(named)}),
-            "corpus": artifacts.fingerprint(corpus.made_from),
-        }
-        evaluation: Any = config.build("evaluations", component)
-        if reads := evaluation.reads() if hasattr(evaluation, "reads") else {}:
-            made_from["reads"] = reads
-        found = journal.find(name, made_from)
-        if found is None:
-            setting = EvalContext(run, step, name, out, scorer, segmenter, options.seed, read_held_out, progress, shared)
-            found = list(evaluation.measure(load(control), setting))
-            journal.add(name, made_from, found)
-        kept += found
-    return kept
+    def __init__(self, folder: Path, held_out: float, named: NamedModel | None) -> None:
+        segmenter, scorer = (named.segmenter, named.scorer) if named else (None, None)
+        self.annotated, self.share = AnnotatedCorpus(folder, segmenter, scorer), held_out
+        self.scorer = config.build("scorers", scorer or self.annotated.require("scorer"))
+        self.segmenter = config.build("segmenters", segmenter or self.annotated.require("segmenter"))
+
+    @functools.cached_property
+    def held_out(self) -> list[Document]:
+        """The held-out documents, in an order that does not depend on the corpus's."""
+        return hashed_subset((document for document in self.annotated.documents() if is_held_out(document.id, self.share)), None)
 
 
-def _recorded(named: NamedModel) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Job:
+    """One evaluation of one checkpoint.
+
+    Args:
+        name: as its records carry it.
+        component: its configuration.
+        control: the control token that the model is conditioned on, as `phf.lm.load` takes it.
+    """
+
+    name: EvaluationName
+    component: config.Component
+    control: str | None
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The stage, for any number of checkpoints."""
+
+    options: config.Evaluate
+    corpus: _Corpus
+    named: NamedModel | None
+    out: Path
+    shared: Path
+    on_progress: Listener
+
+    def measure(self, model: str, names: Collection[str], asked_for: bool) -> list[Record]:
+        """Make the named evaluations of one checkpoint; its records, new and old."""
+        run, step, controls = _identity(model)
+        run = self.named.run if self.named else run
+        weights = lm.fingerprint(model)
+        load = functools.cache(lambda control: lm.load(model, control))
+        journal = Journal(self.out, run, step)
+        records: list[Record] = []
+        for job in self._jobs(names, controls, asked_for):
+            evaluation: Evaluation = config.build("evaluations", job.component)
+            made_from: dict[str, Any] = {
+                "model": weights,
+                "evaluation": config.plain(job.component),
+                "seed": self.options.seed,
+                "held_out": self.corpus.share,
+                **_recorded(self.named),
+                "corpus": artifacts.fingerprint(self.corpus.annotated.made_from),
+            }
+            if isinstance(evaluation, ReadsInputs) and (reads := evaluation.reads()):
+                made_from["reads"] = dict(reads)
+            name = str(job.name)
+            own = journal.find(name, made_from)
+            if own is None:
+                own = list(evaluation.measure(load(job.control), self._context(run, step, name)))
+                _warn_of_nothing(name, own)
+                journal.add(name, made_from, own)
+            records += own
+        return records
+
+    def _context(self, run: str, step: int, name: str) -> EvalContext:
+        corpus = self.corpus
+        return EvalContext(
+            run, step, name, self.out, corpus.scorer, corpus.segmenter, self.options.seed, lambda: corpus.held_out,
+            self.on_progress, self.shared,
+        )  # fmt: skip
+
+    def _jobs(self, names: Collection[str], controls: tuple[str, ...], asked_for: bool) -> Iterator[_Job]:
+        """List the evaluations to make under each control token; those that read samples come last."""
+        built = {name: config.build("evaluations", self.options.evaluations[name]) for name in names}
+        for name in sorted(names, key=lambda name: isinstance(built[name], OfSamples)):
+            evaluation, component = built[name], self.options.evaluations[name]
+            needs_control = isinstance(evaluation, OfControl) and evaluation.needs_control
+            # Asked for by name, or alone, it is made, and raises its own error.
+            if needs_control and not controls and not asked_for and len(names) > 1:
+                log.info("%s left out: it is for models with control tokens, and this one has none", name)
+                continue
+            base = EvaluationName(name)
+            parts = evaluation.parts(base) if isinstance(evaluation, Sweep) else {base: {}}
+            for own, changes in parts.items():
+                part = config.Component.model_validate(config.plain(component) | dict(changes))
+                yield _Job(own, part, None)
+                if name in self.options.misaligned and len(controls) > 1:
+                    yield _Job(own.under("misaligned"), part, controls[1])
+                if name in self.options.plain and controls and not needs_control:
+                    yield _Job(own.under("plain"), part, lm.NO_CONTROL)
+
+
+def _recorded(named: NamedModel | None) -> dict[str, Any]:
     """Return what of a model's description its records depend on."""
-    components = {"segmenter": named.segmenter, "scorer": named.scorer}
-    return {role: config.plain(component) for role, component in components.items() if component is not None}
+    components = {"segmenter": named.segmenter, "scorer": named.scorer} if named else {}
+    recorded = {role: config.plain(component) for role, component in components.items() if component is not None}
+    return {"named": recorded} if recorded else {}
 
 
 def _identity(model: str) -> tuple[str, int, tuple[str, ...]]:
@@ -120,31 +194,9 @@ def _identity(model: str) -> tuple[str, int, tuple[str, ...]]:
     return checkpoint.run, checkpoint.step, checkpoint.control_tokens
 
 
-def _held_out(corpus: AnnotatedCorpus, share: float) -> list[Document]:
-    return hashed_subset((document for document in corpus.documents() if is_held_out(document.id, share)), None)
-
-
-def _jobs(
-    options: config.Evaluate, measures: Collection[str] | None, controls: Sequence[str]
-) -> Iterator[tuple[str, config.Component, str | None]]:
-    """List the measures to take with the control token of each (None for the model's own); those that read samples last."""
-    for name in options.misaligned:
-        if name not in options.measures:
-            raise InputError(f"evaluate.misaligned: unknown measure {name!r}{suggestion(name, options.measures)}")
-    wanted = {name: component for name, component in options.measures.items() if measures is None or name in measures}
-    for reads_samples in (False, True):
-        for name, component in wanted.items():
-            evaluation = config.build("evaluations", component)
-            fields = {field.name for field in dataclasses.fields(type(evaluation))}
-            if ("of" in fields) is not reads_samples:
-                continue
-            # Asked for by name, or alone, it is taken, and says itself that it cannot be.
-            if getattr(evaluation, "needs_control", False) and not controls and measures is None and len(wanted) > 1:
-                log.info("%s left out: it is for models with control tokens, and this one has none", name)
-                continue
-            parts = evaluation.parts() if hasattr(evaluation, "parts") else {"": {}}
-            for suffix, changed in parts.items():
-                part = config.Component.model_validate(config.plain(component) | changed)
-                yield name + suffix, part, None
-                if name in options.misaligned and len(controls) > 1:
-                    yield name + suffix + MISALIGNED, part, controls[1]
+def _warn_of_nothing(name: str, records: list[Record]) -> None:
+    """Warn loudly of numbers that nothing stands behind."""
+    empty = [record.metric for record in records if record.n == 0 and record.value != record.value]
+    empty = [metric for metric in empty if not metric.endswith((".low", ".high"))]
+    if empty:
+        log.warning("%s MEASURED NOTHING: n = 0 for %s; the page will show no number for it", name, ", ".join(empty))

@@ -64,7 +64,7 @@ class HeldOut:
                 metric = f"bits_per_byte{kind}{suffix}"
                 kept[metric] = (bits, sizes)
                 yield from setting.records(metric, ratio(bits, sizes))
-        setting.keep_units([document.id for document in documents], kept)
+        setting.write_per_example([document.id for document in documents], kept)
 
     def _by_kind(self, documents: Sequence[Document], nats: Sequence[np.ndarray]) -> dict[str, Parts]:
         """Add up the bits and bytes of each document (N,): of all of it, of its aligned segments, of its misaligned ones."""

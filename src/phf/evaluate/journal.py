@@ -21,22 +21,24 @@ class Journal:
         self.run, self.step = run, step
 
     def find(self, name: str, made_from: dict[str, Any]) -> list[Record] | None:
-        """Give the records of a measure, or None if it is to be taken."""
+        """Return the records of an evaluation; None if it is to be made."""
         noted = self._notes().get(self._key(name)) if self.records.exists() else None
         if noted is None:
             return None
+        if "measure" in noted:  # as phf 0.1 called it
+            noted = {"evaluation" if key == "measure" else key: value for key, value in noted.items()}
         found = [record for record in read_records(self.records) if self._is_of(record, name)]
         if found and noted != made_from:
             try:
                 artifacts.check_unchanged(self.records, noted, made_from)
             except InputError as change:
                 reason = str(change).removeprefix(f"{self.records}: already made from something else: ").split(". Choose")[0]
-                log.info("%s of %s at step %d is measured again: %s", name, self.run, self.step, reason)
+                log.info("%s of %s at step %d is made again: %s", name, self.run, self.step, reason)
             return None
         return found or None
 
     def add(self, name: str, made_from: dict[str, Any], records: Sequence[Record]) -> None:
-        """Write the records of a measure in place of those it had, then what they were made from."""
+        """Write the records of an evaluation in place of those it had, then what they were made from."""
         if self.records.exists():
             old = list(read_records(self.records))
             others = [record for record in old if not self._is_of(record, name)]

@@ -70,7 +70,7 @@ class ForwardKL:
         yield from setting.records("kl_per_byte", statistics.ratio(nats, lengths))
         ones = np.ones(len(texts))
         kinds = {"kl": (nats, ones), "kl_per_token": (nats, tokens), "kl_per_byte": (nats, lengths)}
-        setting.keep_units([f"{folder.name} {number}" for number in range(len(texts))], kinds)
+        setting.write_per_example([f"{folder.name} {number}" for number in range(len(texts))], kinds)
 
     def _of_reference(self, setting: EvalContext) -> Path:
         """Give the folder with the reference's texts, and with what it says of them."""

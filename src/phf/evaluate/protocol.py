@@ -1,22 +1,23 @@
-"""What an evaluation is, and what it is given."""
+"""What an evaluation is, what it is called with, and what a caller may ask of it besides.
+
+An evaluation has `measure`. What else a caller may ask of it stands in a protocol of its own, which callers test for with
+`isinstance`; an evaluation need not inherit from any of them.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from phf import config, lm, per_example
 from phf.documents import Document
 from phf.layout import RunFolder
 from phf.progress import Listener, Progress, silent
-from phf.records import Record, stamp
+from phf.records import EvaluationName, Record, stamp
 from phf.scorers import Scorer
 from phf.segmenters import Segmenter
 from phf.statistics import Estimate
-
-MISALIGNED = "@misaligned"
-"""Ends the name of a measure taken under the second control token."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,19 @@ class NamedModel:
 
 @dataclass(frozen=True)
 class EvalContext:
-    """What a measure has at hand besides the model.
+    """What an evaluation has at hand besides the model.
 
     Args:
-        run: name of the measured run.
+        run: name of the run that is measured.
         step: its optimiser step.
-        name: of the measure, as its records carry it; ends with "@misaligned" under the second control token.
+        name: of the evaluation, as its records carry it; see `phf.records.EvaluationName`.
         out: the run's folder; samples go to `samples/` in it.
         scorer: what scored the training corpus.
         segmenter: what cut it.
-        seed: of all that is drawn.
+        seed: of everything random.
         read_held_out: reads the held-out documents; see `held_out`.
-        progress: told where the measure is.
-        shared: folder for what all runs of a recipe share; one in `out` if not given.
+        on_progress: called with the evaluation's progress.
+        shared: folder for what all runs of a recipe share; one in `out` by default.
     """
 
     run: str
@@ -59,12 +60,12 @@ class EvalContext:
     segmenter: Segmenter
     seed: int
     read_held_out: Callable[[], Sequence[Document]]
-    progress: Listener = silent
+    on_progress: Listener = silent
     shared: Path | None = None
 
     @property
     def shared_folder(self) -> Path:
-        """Where a measure keeps what all runs of a recipe share."""
+        """The folder of what all runs of a recipe share."""
         return self.shared or self.out / "shared"
 
     @property
@@ -72,40 +73,36 @@ class EvalContext:
         """The documents no run was trained on, with rewards, in an order that does not depend on the corpus's."""
         return self.read_held_out()
 
-    def samples_of(self, measure: str) -> Path:
-        """Name the file with the samples that `measure` keeps, under the same control token as this measure."""
-        variant = MISALIGNED if self.name.endswith(MISALIGNED) and not measure.endswith(MISALIGNED) else ""
-        return RunFolder(self.out).samples_of(measure + variant, self.step)
+    def samples_of(self, evaluation: str) -> Path:
+        """Return the file with the samples of an evaluation, under the same control token as this one unless it names its own."""
+        name = EvaluationName.parse(evaluation)
+        if name.control == "own":
+            name = name.under(EvaluationName.parse(self.name).control)
+        return RunFolder(self.out).samples_of(str(name), self.step)
 
-    def keep_units(self, ids: Sequence[str], metrics: Mapping[str, per_example.Parts]) -> None:
-        """Keep what was found unit by unit, so that runs can be compared on the same units; see `phf.per_example`."""
+    def write_per_example(self, ids: Sequence[str], metrics: Mapping[str, per_example.Parts]) -> None:
+        """Write what was measured example by example, so that runs can be compared on the same ones; see `phf.per_example`."""
         per_example.write(RunFolder(self.out).per_example_of(self.name, self.step), ids, metrics)
 
     def record(self, metric: str, value: float, stderr: float = float("nan"), n: int = 0) -> Record:
-        """Make the record of one number."""
+        """Return the record of one number."""
         return Record(self.run, self.step, self.name, metric, float(value), float(stderr), n, stamp())
 
     def records(self, metric: str, estimate: Estimate, interval: bool = True) -> Iterator[Record]:
-        """Make the records of an estimate: the metric, and `.low` and `.high`, the ends of its 95% interval."""
+        """Yield the records of an estimate: the metric, and `.low` and `.high`, the ends of its 95% interval."""
         yield self.record(metric, estimate.value, estimate.stderr, estimate.n)
         if interval:
             yield self.record(f"{metric}.low", estimate.low, n=estimate.n)
             yield self.record(f"{metric}.high", estimate.high, n=estimate.n)
 
     def report(self, done: float, total: float | None, unit: str) -> None:
-        """Say where the measure is."""
-        self.progress(Progress(f"evaluate {self.run} {self.name}", done, total, unit))
+        """Report progress."""
+        self.on_progress(Progress(f"evaluate {self.run} {self.name}", done, total, unit))
 
 
+@runtime_checkable
 class Evaluation(Protocol):
-    """A measure: a dataclass whose fields are its configuration, found by its entry point in `phf.evaluations`.
-
-    One that reads the samples of another measure says which in a field `of`, and is taken after it. One that only models with
-    control tokens can be put through says so by a class attribute `needs_control`; a recipe's runs without them are spared it.
-    One that is a sweep may have `parts() -> {suffix: fields}`: each part is then taken as a measure of its own, with these
-    fields changed and the suffix behind its name, so that a sweep goes on where it stopped. One whose numbers hang on more than
-    its fields and the model, such as a file, names that in a method `reads() -> dict`, and is taken again when it changes.
-    """
+    """A dataclass whose fields are its configuration, found by its entry point in `phf.evaluations`."""
 
     def measure(self, model: lm.LanguageModel, setting: EvalContext) -> Iterable[Record]:
         """Measure a model, whose control token is bound already.
@@ -113,6 +110,52 @@ class Evaluation(Protocol):
         Raises:
             InputError: if it cannot be measured so.
         """
+
+
+@runtime_checkable
+class OfSamples(Evaluation, Protocol):
+    """An evaluation of the samples that another one keeps; it is made after all others.
+
+    Attributes:
+        of: name of the other evaluation.
+    """
+
+    @property
+    def of(self) -> str:
+        """Name of the evaluation whose samples are read."""
+
+
+@runtime_checkable
+class OfControl(Evaluation, Protocol):
+    """An evaluation that may be for models with control tokens alone.
+
+    Attributes:
+        needs_control: whether it is; a recipe's runs without control tokens are then not measured.
+    """
+
+    @property
+    def needs_control(self) -> bool:
+        """Whether only models with control tokens can be measured."""
+
+
+@runtime_checkable
+class Sweep(Evaluation, Protocol):
+    """An evaluation at several settings, each with records of its own, so that a stopped one resumes from where it stopped."""
+
+    def parts(self, name: EvaluationName) -> Mapping[EvaluationName, Mapping[str, Any]]:
+        """Return, for each setting, the name of its evaluation and the fields that differ.
+
+        Args:
+            name: of the sweep.
+        """
+
+
+@runtime_checkable
+class ReadsInputs(Evaluation, Protocol):
+    """An evaluation whose numbers depend on more than the model, the corpus and its fields, such as on a file."""
+
+    def reads(self) -> Mapping[str, Any]:
+        """Return inputs besides the configuration that affect the result, as values JSON can hold; when they change it is made again."""
 
 
 def hashed_subset(documents: Iterable[Document], limit: int | None) -> list[Document]:

@@ -14,7 +14,7 @@ from phf.evaluate.heldout import HeldOut
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.samples import Samples
 from phf.lm import Completion, LanguageModel, Placement, ReadsSegments, Sampling
-from phf.records import Record
+from phf.records import EvaluationName, Record
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Steer(Samples):
         if not self.gammas or len(set(self.gammas)) < len(self.gammas) or not all(map(math.isfinite, self.gammas)):
             raise InputError(f"gammas: found {self.gammas}, expected one or more different numbers, such as [1, 2, 3]")
 
-    def parts(self) -> dict[str, dict[str, Any]]:
-        """Name the measures that the sweep is made of, each with the fields that are its own."""
-        return {f"@gamma={gamma:g}": {"gammas": [gamma]} for gamma in self.gammas}
+    def parts(self, name: EvaluationName) -> dict[EvaluationName, dict[str, Any]]:
+        """Return, by name, the fields of the evaluation at each gamma."""
+        return {dataclasses.replace(name, gamma=gamma): {"gammas": [gamma]} for gamma in self.gammas}
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure under each gamma what `samples` and `heldout` do, the samples of each in a file of its own.
@@ -56,9 +56,9 @@ class Steer(Samples):
                 f"{setting.name}: a model behind a server cannot be guided, since guidance needs all logits of two conditions at "
                 "every token; load the model from its folder"
             )
-        for suffix, fields in self.parts().items():
+        for name, fields in self.parts(EvaluationName.parse(setting.name)).items():
             part: Samples = dataclasses.replace(self, **fields)
-            named = setting if len(self.gammas) == 1 else dataclasses.replace(setting, name=setting.name + suffix)
+            named = setting if len(self.gammas) == 1 else dataclasses.replace(setting, name=str(name))
             guided: Any = _Guided(model, fields["gammas"][0])
             yield from Samples.measure(part, guided, named)
             yield from HeldOut(self.documents, self.threshold, self.placement).measure(guided, named)
