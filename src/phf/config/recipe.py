@@ -78,8 +78,8 @@ class Recipe(Strict):
                     f"weights further set runs.{name}.train.model to from:NAME"
                 )
             for evaluation in run.evaluations or ():
-                if evaluation not in self.evaluate.measures:
-                    known = plugins.suggestion(evaluation, self.evaluate.measures)
+                if evaluation not in self.evaluate.evaluations:
+                    known = plugins.suggestion(evaluation, self.evaluate.evaluations)
                     raise ValueError(f"runs.{name}.evaluations: unknown evaluation {evaluation!r}{known}")
         return self
 
