@@ -155,7 +155,7 @@ class ReadsInputs(Evaluation, Protocol):
     """An evaluation whose numbers depend on more than the model, the corpus and its fields, such as on a file."""
 
     def reads(self) -> Mapping[str, Any]:
-        """Return inputs besides the configuration that affect the result, as values JSON can hold; when they change it is made again."""
+        """Return inputs besides the config that affect the result, as JSON has them; it is made again when they change."""
 
 
 def hashed_subset(documents: Iterable[Document], limit: int | None) -> list[Document]:
