@@ -150,7 +150,8 @@ def evaluate(
     """
     from phf.cli import terminal
 
-    folder, records = _measure(model, resolved(recipe, changes), annotated, out, [*(evaluation or []), *(measure or [])] or None, quiet)
+    names = [*(evaluation or []), *(measure or [])] or None
+    folder, records = _measure(model, resolved(recipe, changes), annotated, out, names, quiet)
     rows = [
         [record.evaluation, record.metric, f"{record.value:.5g}", f"{record.stderr:.2g}", f"{record.n:,}"] for record in records
     ]
