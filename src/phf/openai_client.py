@@ -51,6 +51,10 @@ class ServerError(InputError):
         return self.status in (400, 422)
 
 
+class AnswerError(ServerError):
+    """An answer that cannot be understood, or did not come in time. The next one may be better."""
+
+
 class _Overloaded(Exception):
     """An answer to wait for: the request may be sent again."""
 
@@ -94,7 +98,13 @@ class OpenAIClient:
         return [row["id"] for row in rows]
 
     def post(
-        self, path: Literal["/completions", "/chat/completions"], body: Mapping[str, Any], *, retry_failures: bool = True
+        self,
+        path: Literal["/completions", "/chat/completions"],
+        body: Mapping[str, Any],
+        *,
+        retry_failures: bool = True,
+        on_request: Callable[[], None] | None = None,
+        on_answer: Callable[[Any], None] | None = None,
     ) -> Any:
         """Send a request and return the first of the answer's choices, a dict.
 
@@ -105,13 +115,21 @@ class OpenAIClient:
             path: the endpoint.
             body: what is sent, as JSON.
             retry_failures: False to take a status of 500 and above for the answer; rate limits are waited for all the same.
+            on_request: called before each try; an exception that it raises ends them. Without quick retries of the client, a try
+                is one request.
+            on_answer: called with what the server answered, all of it.
 
         Raises:
             ServerError: if the server is down, refuses the key or a field, or answers with an error or something else.
         """
         for wait in (*WAITS, None):
+            if on_request:
+                on_request()
             try:
-                return self._first_choice(path, self._once("POST", path, body))
+                answer = self._once("POST", path, body)
+                if on_answer:
+                    on_answer(answer)
+                return self._first_choice(path, answer)
             except _Overloaded as overloaded:
                 failed = (overloaded.error.status or 0) >= 500
                 if wait is None or (failed and not retry_failures):
@@ -152,7 +170,7 @@ class OpenAIClient:
             else:
                 response = self._client.post(path, body=dict(body or {}), cast_to=httpx.Response)
         except openai.APITimeoutError:
-            raise self._failure("no answer in time; see what the server is doing, or ask for smaller batches") from None
+            raise self._bad_answer("no answer in time; see what the server is doing, or ask for smaller batches") from None
         except openai.APIConnectionError as error:
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             failure = self._failure(f"no server answers there{cause}; start it, or correct the address")
@@ -165,7 +183,7 @@ class OpenAIClient:
         try:
             return response.json()
         except ValueError:
-            raise self._failure(
+            raise self._bad_answer(
                 f"answers {method} {path} with something else than JSON ({_short(response.text)}); expected an OpenAI-compatible "
                 "server, whose address usually ends with /v1"
             ) from None
@@ -183,7 +201,7 @@ class OpenAIClient:
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             wrong = "no choices" if isinstance(answer, dict) else f"a {type(answer).__name__}"
-            raise self._failure(f"answers {path} with {wrong} ({_short(answer)}); expected choices with at least one in it")
+            raise self._bad_answer(f"answers {path} with {wrong} ({_short(answer)}); expected choices with at least one in it")
         return choices[0]
 
     def _status_error(self, response: Any, model: str, method: str) -> Exception:
@@ -196,6 +214,10 @@ class OpenAIClient:
         failure = self._failure(f"answers with error {status}", said, status)
         again = method == "POST" and (status in _OVERLOADED or status >= 500)
         return _Overloaded(failure, _retry_after(response.headers)) if again else failure
+
+    def _bad_answer(self, problem: str) -> AnswerError:
+        failure = self._failure(problem)
+        return AnswerError(str(failure), failure.said)
 
     def _failure(self, problem: str, said: str = "", status: int | None = None) -> ServerError:
         said = self._redacted(said.strip())

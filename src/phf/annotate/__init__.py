@@ -15,6 +15,7 @@ from phf.annotate.tally import Tally
 from phf.artifacts import check_unchanged, read_json, sweep, write_json
 from phf.errors import InputError
 from phf.progress import Listener, silent
+from phf.scorers import RemoteScorer
 
 _log = logging.getLogger("phf")
 _MANIFEST = "manifest.json"
@@ -113,7 +114,7 @@ def _begin(out: Path, made_from: dict[str, Any], journal: Journal, of_installed:
     if whole and of_installed:
         # What is installed may grow afterwards; a finished annotation of what was there is still good.
         made_from = {**made_from, "inputs": manifest["made_from"]["inputs"]}
-    check_unchanged(out, manifest["made_from"], made_from)
+    check_unchanged(out, _comparable(manifest["made_from"]), _comparable(made_from))
     if whole:
         return _summary(out, manifest, was_finished=True)
     sweep(out)
@@ -121,6 +122,21 @@ def _begin(out: Path, made_from: dict[str, Any], journal: Journal, of_installed:
         _log.warning("%s: parts are missing or damaged; they are scored again", out)
         write_json(path, {"made_from": made_from, "finished": False})
     return None
+
+
+def _comparable(made_from: dict[str, Any]) -> dict[str, Any]:
+    """Return what must stay the same when an annotation is resumed: all but the budget of a remote scorer and the like."""
+    scoring = made_from.get("annotate", {})
+    also = {name: _without_operational(scorer) for name, scorer in scoring.get("also", {}).items()}
+    return {**made_from, "annotate": {**scoring, "scorer": _without_operational(scoring.get("scorer")), "also": also}}
+
+
+def _without_operational(component: Any) -> Any:
+    if not isinstance(component, dict):
+        return component
+    scorer = config.build("scorers", config.Component.model_validate(component))
+    dropped = scorer.operational_fields if isinstance(scorer, RemoteScorer) else ()
+    return {name: value for name, value in component.items() if name not in dropped}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -4,17 +4,21 @@ import os
 
 from phf import config
 from phf.machine import total_memory, usable_cores
-from phf.scorers import DeviceScorer
+from phf.scorers import DeviceScorer, RemoteScorer, Scorer
 
 
 def scorer_devices(options: config.Annotate) -> set[str]:
     """Return the devices that scorers ask for, without the CPU."""
-    scorers = [config.build("scorers", component) for component in (options.scorer, *options.also.values())]
-    return {scorer.device for scorer in scorers if isinstance(scorer, DeviceScorer)} - {"cpu"}
+    return {scorer.device for scorer in _scorers(options) if isinstance(scorer, DeviceScorer)} - {"cpu"}
 
 
 def worker_environments(options: config.Annotate) -> list[dict[str, str]]:
-    """Return the environment variables of each worker: with GPUs, one worker a GPU that sees no other; without, one a core."""
+    """Return the environment variables of each worker: with GPUs, one worker a GPU that sees no other; without, one a core.
+
+    For a scorer that waits for a server, one worker in all: it sends its requests side by side.
+    """
+    if any(isinstance(scorer, RemoteScorer) for scorer in _scorers(options)):
+        return [{}] * (options.workers or 1)
     devices = scorer_devices(options)
     gpus = _gpus() if devices else []
     if gpus and not devices <= {"auto", "cuda"}:
@@ -22,6 +26,10 @@ def worker_environments(options: config.Annotate) -> list[dict[str, str]]:
     else:
         environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * usable_cores()
     return [environments[worker % len(environments)] for worker in range(options.workers or len(environments))]
+
+
+def _scorers(options: config.Annotate) -> list[Scorer]:
+    return [config.build("scorers", component) for component in (options.scorer, *options.also.values())]
 
 
 def _gpus() -> list[str]:

@@ -50,6 +50,7 @@ class WorkerSupervisor:
         self._environment = {**os.environ, **_ENVIRONMENT, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._allowed = 0.0  # seconds from the last message to the next
         self._deadline = 0.0
         self._patient = False
         self._closed = False
@@ -127,6 +128,7 @@ class WorkerSupervisor:
                 )
             self._connection = ours
             messages.send(ours, config.plain(self._options))
+        self._allowed = _START_LIMIT
         self._deadline = time.monotonic() + _START_LIMIT
         return self._connection
 
@@ -141,7 +143,7 @@ class WorkerSupervisor:
                 if resident_memory(self._process.pid) > self._memory * 2**30:
                     raise _DiedError(f"needed more than {self._memory:.3g} GiB of memory")
                 if time.monotonic() > self._deadline:
-                    raise _TooSlowError(f"took longer than {self._options.timeout:g} s")
+                    raise _TooSlowError(self._late())
                 if self._process.poll() is not None and not connection.poll():
                     raise self._death()
             message = messages.receive(connection)
@@ -150,8 +152,12 @@ class WorkerSupervisor:
         except (EOFError, OSError):
             raise self._death() from None
         if isinstance(message, Working):
+            self._allowed = message.seconds
             self._deadline = time.monotonic() + message.seconds + _GRACE
         return message
+
+    def _late(self) -> str:
+        return f"took longer than {self._allowed:g} s"
 
     def _death(self) -> "_DiedError":
         assert self._process is not None
@@ -160,7 +166,7 @@ class WorkerSupervisor:
         except subprocess.TimeoutExpired:
             return _DiedError("the scoring process closed its connection")
         if status == -signal.SIGALRM:
-            return _TooSlowError(f"took longer than {self._options.timeout:g} s")
+            return _TooSlowError(self._late())
         if status == -signal.SIGKILL:
             return _DiedError("the scoring process was killed (SIGKILL), as the system does when memory runs out")
         if status < 0:

@@ -29,7 +29,7 @@ from phf.annotate.parts import Part, digest
 from phf.corpora import Row
 from phf.documents import SCHEMA, Document, write_part
 from phf.errors import InputError, MissingExtra
-from phf.scorers import Scorer, ScorerUnusable
+from phf.scorers import RemoteScorer, Scorer, ScorerUnusable
 from phf.scorers.published import Published
 from phf.segmenters import segment
 
@@ -91,7 +91,7 @@ class Annotator:
         # Models are loaded at the first text they see, which should not count as the first document's time.
         with _only_input_errors():
             for scorer in self._scorers:
-                if not isinstance(scorer, Published):
+                if not isinstance(scorer, (Published, RemoteScorer)):
                     document_rewards(scorer, [self._segmenter.segment("A line.\n")])
 
     def annotate(self, request: Request) -> None:
@@ -177,7 +177,7 @@ class Annotator:
         self._on_message(Finished(outcomes))
 
     def _score(self, group: list[int]) -> dict[int, Scored]:
-        self._announce(group, 1)
+        self._announce(group, self._timeout)
         rows = [self._request.rows[index] for index in group]
         documents = []
         for index, row in zip(group, rows, strict=True):
@@ -216,17 +216,20 @@ class Annotator:
         """Score segmented documents, as many at a time as the scorer wants: for each an (S,) array."""
         rewards: list[np.ndarray] = []
         for numbers in groups([sum(map(len, segments)) for segments in documents], batch):
-            self._announce(group, len(numbers))
+            if isinstance(scorer, RemoteScorer):
+                seconds = scorer.seconds_for(sum(len(documents[number]) for number in numbers))
+            else:  # a scorer that is known to be slow is allowed the time of all documents
+                seconds = self._timeout * (len(numbers) if self._request.patient else 1)
+            self._announce(group, seconds)
             rewards += document_rewards(scorer, [documents[number] for number in numbers])
         return rewards
 
-    def _announce(self, group: list[int], documents: int) -> None:
-        """Allow the time of one document for what comes, or that of all of them if the scorer is known to be slow.
+    def _announce(self, group: list[int], seconds: float) -> None:
+        """Announce what these documents may take.
 
         The supervisor keeps the time. The alarm ends the process if there is no supervisor any more, and it works in the
         middle of any code, since its default action ends a process.
         """
-        seconds = self._timeout * (documents if self._request.patient else 1)
         signal.setitimer(signal.ITIMER_REAL, seconds + _ORPHAN_GRACE)
         self._on_message(Working(group, seconds))
 

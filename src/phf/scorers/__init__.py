@@ -64,6 +64,23 @@ class DeviceScorer(Scorer, Protocol):
         """The device."""
 
 
+@runtime_checkable
+class RemoteScorer(Scorer, Protocol):
+    """A scorer that waits for a server: it asks about many texts at a time and keeps its own time, so one process will do.
+
+    Attributes:
+        operational_fields: names of its fields that do not change a reward, such as a budget; they may change when an
+            annotation is resumed.
+    """
+
+    @property
+    def operational_fields(self) -> frozenset[str]:
+        """Fields that do not change a reward."""
+
+    def seconds_for(self, texts: int) -> float:
+        """Return how long scoring so many texts may take before something is wrong."""
+
+
 class ScorerUnusable(InputError):
     """A scorer cannot score anything, or nothing more, whatever the text: its server is gone, its budget is spent.
 
