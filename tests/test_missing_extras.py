@@ -36,7 +36,7 @@ print(json.dumps(outcomes))
 """
 SCORERS = {
     "classifier": ({"model": "/no/such/model"}, None),  # transformers comes with phf; the model itself is missing
-    "judge": ({"url": "http://127.0.0.1:1/v1", "model": "m", "rubric": "kind"}, "judge"),
+    "judge": ({"url": "http://127.0.0.1:1/v1", "model": "m", "rubric": "Kind? {text}", "max_calls": 1}, "judge"),
     "pep8": ({}, "pep8"),
     "pep8-ruff": ({}, "pep8"),
     "pii": ({}, "pii"),

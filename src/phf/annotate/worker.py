@@ -29,8 +29,7 @@ from phf.annotate.parts import Part, digest
 from phf.corpora import Row
 from phf.documents import SCHEMA, Document, write_part
 from phf.errors import InputError, MissingExtra
-from phf.scorers import RemoteScorer, Scorer, ScorerUnusable
-from phf.scorers.published import Published
+from phf.scorers import PUBLISHED, RemoteScorer, Scorer, ScorerUnusable
 from phf.segmenters import segment
 
 _SLOWEST = 5
@@ -82,16 +81,17 @@ class Annotator:
         self._on_message = on_message
         self._timeout = options.timeout
         self._segmenter = config.build("segmenters", options.segmenter)
-        self._scorers: list[Scorer] = [config.build("scorers", each) for each in (options.scorer, *options.also.values())]
+        components = [options.scorer, *options.also.values()]
+        self._scorers: list[Scorer] = [config.build("scorers", component) for component in components]
+        self._published = [component.name == PUBLISHED for component in components]
         self._also = list(options.also)
         self._batches = [batch_characters(scorer) for scorer in self._scorers]
-        self._is_published = any(isinstance(scorer, Published) for scorer in self._scorers)
         self._request = Request(Path(), [])
         self._seconds: dict[int, float] = {}
         # Models are loaded at the first text they see, which should not count as the first document's time.
         with _only_input_errors():
-            for scorer in self._scorers:
-                if not isinstance(scorer, (Published, RemoteScorer)):
+            for scorer, published in zip(self._scorers, self._published, strict=True):
+                if not published and not isinstance(scorer, RemoteScorer):
                     document_rewards(scorer, [self._segmenter.segment("A line.\n")])
 
     def annotate(self, request: Request) -> None:
@@ -186,10 +186,8 @@ class Annotator:
             self._seconds[index] = time.perf_counter() - start
         start = time.perf_counter()
         columns = [
-            [_published_rewards(row) for row in rows]
-            if isinstance(scorer, Published)
-            else self._column(scorer, batch, group, documents)
-            for scorer, batch in zip(self._scorers, self._batches, strict=True)
+            [_published_rewards(row) for row in rows] if published else self._column(scorer, batch, group, documents)
+            for scorer, batch, published in zip(self._scorers, self._batches, self._published, strict=True)
         ]
         lengths = [len(row.text or "") for row in rows]
         rate = (time.perf_counter() - start) / sum(lengths)
@@ -203,7 +201,7 @@ class Annotator:
     def _segments(self, row: Row) -> list[str]:
         """Segment a document, or return the segments that it was published in."""
         text = row.text or ""
-        if not self._is_published:
+        if not any(self._published):
             return segment(self._segmenter, row.id, text)
         if row.lengths is None or row.rewards is None:
             raise InputError("no published scores; expected the columns 'texts', a list of segments, and 'scores', one for each")

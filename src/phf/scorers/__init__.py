@@ -13,6 +13,9 @@ import numpy as np
 from phf import plugins
 from phf.errors import InputError
 
+PUBLISHED = "published"
+"""The name of the scorer that takes the rewards which a corpus was published with."""
+
 
 @runtime_checkable
 class Scorer(Protocol):
