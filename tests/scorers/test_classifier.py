@@ -13,6 +13,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -150,11 +152,45 @@ def test_activation_is_what_the_config_says(tmp_path) -> None:
     check("single", "softmax", {"problem_type": "single_label_classification"})
     check("silent", "softmax", {})
     check("function", "sigmoid", {"function_to_apply": "sigmoid"})
-    check("told", "sigmoid", {"problem_type": "single_label_classification"}, activation="sigmoid")
+    check("asked", "sigmoid", {"problem_type": "single_label_classification"}, activation="sigmoid")
     one = {"id2label": {0: "toxicity"}, "label2id": {"toxicity": 0}}
     check("one", "sigmoid", one)
     with pytest.raises(InputError, match="regression"):
         check("regression", "sigmoid", {**one, "problem_type": "regression"})
+
+
+def test_the_output_of_a_reward_model_is_the_reward(tmp_path) -> None:
+    texts = sentences(10, 12)
+    folder = save(tmp_path / "reward", "bert", id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, problem_type="regression")
+    rewards = Classifier(model=str(folder), activation="none", device="cpu").score(texts)
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    for text, reward in zip(texts, rewards, strict=True):
+        with torch.no_grad():
+            expected = model(**tokenizer(text, return_tensors="pt")).logits.item()
+        assert reward == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(InputError, match="set activation to none"):
+        Classifier(model=str(folder), device="cpu").score(texts)
+
+
+def test_a_reward_model_without_a_padding_token_scores_batches_as_single_texts(tmp_path) -> None:
+    """Language models with a head for one output: they take the last token that is no padding."""
+    torch.manual_seed(0)
+    tokenizer = roberta_tokenizer()
+    tokenizer.pad_token = None
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": len(tokenizer), "num_labels": 1}
+    model = GPT2ForSequenceClassification(GPT2Config(**shape, bos_token_id=0, eos_token_id=2))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    scorer = Classifier(model=str(tmp_path), activation="none", device="cpu")
+    texts = [text for text in sentences(12, 20) if text]
+    np.testing.assert_allclose(scorer.score(texts), [scorer.score([text])[0] for text in texts], atol=1e-5)
+
+
+def test_the_label_of_a_guard_model_by_name(tmp_path) -> None:
+    texts = sentences(8, 12)
+    guard = save(tmp_path / "guard", "bert", id2label={0: "SAFE", 1: "UNSAFE"}, label2id={"SAFE": 0, "UNSAFE": 1})
+    rewards = Classifier(model=str(guard), label="unsafe", device="cpu").score(texts)
+    np.testing.assert_allclose(rewards, -detoxify_predict(guard, texts, label=1, activation="softmax"), atol=1e-5)
 
 
 def test_another_label(roberta: Path) -> None:

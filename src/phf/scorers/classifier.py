@@ -1,7 +1,7 @@
 """Any Hugging Face sequence classifier as a scorer. The default is the model behind Detoxify's "unbiased".
 
-Texts are sorted by length and run in batches of about as many tokens each, padded to the longest in the batch: little is computed
-that is thrown away. A text longer than the model reads is split, and counts as its worst part.
+Texts are sorted by length and run in batches of about as many tokens each, padded to the longest in the batch, so that little is
+computed in vain. A text longer than the model reads is split, and counts as its worst part.
 """
 
 import functools
@@ -22,15 +22,18 @@ _UNSET = 1_000_000  # tokenizers that were given no limit say something above it
 
 @dataclass(frozen=True)
 class Classifier:
-    """Reward = -P(label), from -1 to 0. NaN where the model gives no finite number, or its tokenizer no token.
+    """Reward = -P(label), from -1 to 0; of a reward model (activation "none"), its output, higher is better.
+
+    NaN where the model returns no finite number, or its tokenizer no token.
 
     Args:
         model: a folder, or a name on the Hugging Face hub.
-        label: the label whose probability is the reward's size, by its name in the model's config; by default "toxicity", or the
-            only label of a model that has one.
+        label: the label whose probability is the reward's size, by its name in the model's config in any case (of a guard model,
+            "unsafe" or the like); by default "toxicity", or the only label of a model that has one.
         activation: what makes probabilities of the model's outputs. "auto" is what its config says: `function_to_apply` if there,
             else by `problem_type` (multi_label_classification: sigmoid, single_label_classification: softmax), else softmax, or
-            sigmoid for a model with one label. A multi-label model whose config says neither needs "sigmoid" here.
+            sigmoid for a model with one label. A multi-label model whose config says neither needs "sigmoid" here. "none" takes
+            the output as it is: for reward models with one output.
         max_length: tokens a part may have, with the special ones; by default as many as the model reads.
         batch: tokens in a batch, padding included; by default 1,024 (what a processor's cache holds), and 16,384 on a GPU.
         device: "auto" for a GPU if there is one; else as PyTorch names it.
@@ -43,7 +46,7 @@ class Classifier:
 
     model: str = "unitary/unbiased-toxic-roberta"
     label: str | None = None
-    activation: Literal["auto", "sigmoid", "softmax"] = "auto"
+    activation: Literal["auto", "sigmoid", "softmax", "none"] = "auto"
     max_length: int | None = None
     batch: int | None = None
     device: str = "auto"
@@ -57,7 +60,7 @@ class Classifier:
                 raise InputError(f"classifier.{name}: expected at least 8 tokens, found {value}")
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
-        """Return -P(label) of each text, of its worst part if it is long: (N,) float32."""
+        """Return the reward of each text, that of its worst part if it is long: (N,) float32."""
         different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         queue = list(different)
         scores = [self._score(queue[start : start + _AT_ONCE]) for start in range(0, len(queue), _AT_ONCE)]
@@ -85,15 +88,14 @@ class Classifier:
             ).to(loaded.device)
             with torch.inference_mode():
                 logits = loaded.model(**inputs).logits.float()
-                p = logits.sigmoid() if loaded.activation == "sigmoid" else logits.softmax(-1)
-            rewards = -p[:, loaded.index].cpu().numpy()
+                rewards = _rewards(logits, loaded.activation)[:, loaded.index].cpu().numpy()
             np.minimum.at(worst, [encoded["overflow_to_sample_mapping"][part] for part in group], rewards)
         return np.where(np.isfinite(worst), worst, np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A model on its device, and what has to be known of it."""
+    """A model on its device, and how it is run."""
 
     model: Any
     tokenizer: Any
@@ -130,6 +132,10 @@ def _load(wanted: Classifier) -> _Loaded:
         raise InputError(
             f"classifier.model: {wanted.model!r} has a tokenizer without a fast version, which splitting texts needs"
         )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:  # by which models that read from left to right find the end of a text
+        model.config.pad_token_id = tokenizer.pad_token_id
     model = model.eval().to(device)
     limit = reads(model, tokenizer)
     if wanted.max_length is not None and wanted.max_length > limit:
@@ -153,29 +159,38 @@ def _load(wanted: Classifier) -> _Loaded:
 def _index(wanted: Classifier, config: Any) -> int:
     labels = {str(name): int(index) for index, name in config.id2label.items()}
     label = wanted.label or (next(iter(labels)) if len(labels) == 1 else "toxicity")
-    if label not in labels:
+    matching = [name for name in labels if name == label] or [name for name in labels if name.casefold() == label.casefold()]
+    if len(matching) != 1:
         raise InputError(f"classifier.label: {wanted.model!r} has no label {label!r}{plugins.suggestion(label, labels)}")
-    return labels[label]
+    return labels[matching[0]]
+
+
+def _rewards(logits: Any, activation: str) -> Any:
+    """Return the rewards of all labels from a model's outputs, both (batch, labels)."""
+    if activation == "none":
+        return logits
+    return -(logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1))
 
 
 def _activation(wanted: Classifier, config: Any) -> str:
     if wanted.activation != "auto":
         return wanted.activation
-    said = getattr(config, "function_to_apply", None) or {
+    stated = getattr(config, "function_to_apply", None) or {
         "multi_label_classification": "sigmoid",
         "single_label_classification": "softmax",
     }.get(config.problem_type, config.problem_type)
-    if said is None:
+    if stated is None:
         return "sigmoid" if config.num_labels == 1 else "softmax"
-    if said not in ("sigmoid", "softmax"):
+    if stated not in ("sigmoid", "softmax", "none"):
         raise InputError(
-            f"classifier.model: {wanted.model!r} is for {said!r}, not for probabilities; set activation to use it all the same"
+            f"classifier.model: {wanted.model!r} is for {stated!r}, not for probabilities; for a reward model, whose output is "
+            "the reward, set activation to none"
         )
-    return str(said)
+    return str(stated)
 
 
 def reads(model: Any, tokenizer: Any) -> int:
-    """Count the tokens a model reads. RoBERTa's kind loses some of its positions, those up to its padding token's number."""
+    """Return how many tokens a model reads. RoBERTa's kind loses the positions up to the number of its padding token."""
     positions = getattr(model.config, "max_position_embeddings", None) or _UNSET
     table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
@@ -185,7 +200,7 @@ def reads(model: Any, tokenizer: Any) -> int:
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Group the numbers of parts, longest first, so that parts times the longest is at most the budget (or it is one part).
+    """Group parts by their numbers, longest first, so that parts times the longest is at most the budget (or it is one part).
 
     A part without tokens is in no group: there is nothing to score.
     """
