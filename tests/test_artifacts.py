@@ -14,6 +14,7 @@ from phf.artifacts import (
     sweep,
     whole_directory,
     whole_file,
+    whole_lines,
     write_json,
 )
 from phf.errors import InputError
@@ -107,3 +108,13 @@ def test_a_change_is_named_with_both_values(tmp_path):
         check_unchanged(tmp_path, {"a": {"b": 1, "c": 3}}, {"a": {"b": 2}})
     assert "a.c was 3, now null" in str(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_torn_last_line_is_no_line_and_is_cut_off_where_asked(tmp_path):
+    path = tmp_path / "log.jsonl"
+    assert whole_lines(path) == []
+    path.write_bytes(b"one\n\xfftwo\r\n{")
+    assert whole_lines(path) == [b"one", b"\xfftwo\r"]
+    assert path.read_bytes().endswith(b"{")
+    assert whole_lines(path, cut=True) == [b"one", b"\xfftwo\r"]
+    assert path.read_bytes() == b"one\n\xfftwo\r\n"

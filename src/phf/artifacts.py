@@ -89,6 +89,24 @@ def sweep(directory: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def whole_lines(path: Path, cut: bool = False) -> list[bytes]:
+    """Return the lines of a file that is appended to, without line ends; [] if there is no such file.
+
+    Bytes after the last line end are what a killed process left of a line: they are not a line.
+
+    Args:
+        path: the file.
+        cut: also truncate the file after its last whole line, so that the next line can be appended.
+    """
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if cut and whole < len(content):
+        os.truncate(path, whole)
+    return content[:whole].split(b"\n")[:-1]
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with whole_file(path) as temporary:

@@ -1,4 +1,4 @@
-"""What a measure found unit by unit (document, sample), kept so that two runs can be compared on the same units.
+"""Results of an evaluation per example (document or sample), kept so that runs can be compared on the same examples.
 
 A ratio of sums is kept as both its parts: bits and bytes of each document, and not bits per byte.
 """
@@ -51,7 +51,7 @@ def read(file: Path, metric: str) -> tuple[list[str], Parts] | None:
 
 
 def difference(one: Path, other: Path, metric: str) -> Estimate | None:
-    """Give the difference of a metric between two files, unit by unit; None if they do not hold the same units of it."""
+    """Return the difference of a metric between two files, unit by unit; None if they do not hold the same units of it."""
     found = [read(file, metric) for file in (one, other)]
     if found[0] is None or found[1] is None:
         return None

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from phf.artifacts import whole_lines
 from phf.errors import InputError
 from phf.machine import usable_cores
 
@@ -35,7 +36,7 @@ class Stamp:
         commit: of the phf checkout that measured, with "+changes" if it had uncommitted ones; "" outside a checkout.
         machine: processor, core count and system.
         versions: of phf, Python and the libraries that can change a number.
-        command: what was typed.
+        command: the command line.
     """
 
     time: str
@@ -137,8 +138,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(record.to_json() + "\n" for record in records)
-    with path.open("a+b") as file:
-        _cut_torn_line(file)
+    whole_lines(path, cut=True)
+    with path.open("ab") as file:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
@@ -150,11 +151,9 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises:
         InputError: if the file is missing or a line is not a record, with the line's number.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; `phf evaluate` writes it") from None
-    for number, line in enumerate(lines[:-1], start=1):
+    if not path.exists():
+        raise InputError(f"{path}: not found; `phf evaluate` writes it")
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             yield Record.from_json(line.decode())
         except (InputError, UnicodeDecodeError) as error:
@@ -163,7 +162,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 @functools.cache
 def stamp() -> Stamp:
-    """Say where and when this process is measuring."""
+    """Return where and when this process is measuring."""
     versions = {"python": platform.python_version()}
     for package in _VERSIONED:
         try:
@@ -198,11 +197,3 @@ def _machine() -> str:
     except OSError:
         pass
     return f"{processor}, {usable_cores()} cores, {platform.system()}"
-
-
-def _cut_torn_line(file: Any) -> None:
-    file.seek(0)
-    content = file.read()
-    if content and not content.endswith(b"\n"):
-        file.truncate(content.rfind(b"\n") + 1)
-    file.seek(0, os.SEEK_END)

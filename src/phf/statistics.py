@@ -1,4 +1,4 @@
-"""Error bars: how far a number measured on some samples may be from the one measured on all there could be."""
+"""Estimates with 95% confidence intervals: means, shares, ratios and their differences."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,7 @@ class Estimate:
 
 
 def mean(values: np.ndarray, seed: int = 0) -> Estimate:
-    """Give the mean of the known values, with a 95% percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
+    """Return the mean of the known values, with a 95% percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
 
     Args:
         values: (N,) with NaN for unknown ones, which are left out.
@@ -47,7 +47,7 @@ def mean(values: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def expected_maximum(values: np.ndarray, k: int, seed: int = 0) -> Estimate:
-    """Give the mean, over all groups of k different samples, of the largest value in the group.
+    """Return the mean, over all groups of k different samples, of the largest value in the group.
 
     With x_(1) <= ... <= x_(n) sorted, it is the sum over i of C(i-1, k-1) / C(n, k) * x_(i): every group counts, so nothing
     depends on how samples happen to be cut into groups. Interval: 95% percentile bootstrap.
@@ -87,7 +87,7 @@ def share(hits: float, n: int) -> Estimate:
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
-    """Give a ratio of sums over sampled units, such as nats over bytes of documents, with the linearised standard error.
+    """Return a ratio of sums over sampled units, such as nats over bytes of documents, with the linearised standard error.
 
     r = sum(a) / sum(b); var(r) = n / (n - 1) * sum((a - r b)^2) / sum(b)^2 (Cochran 1977, section 6.4); interval
     r +- 1.96 stderr.
@@ -107,7 +107,7 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
 
 
 def ratio_difference(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> Estimate:
-    """Give the difference of two ratios of sums over the same units, such as bits per byte of two models on the same documents.
+    """Return the difference of two ratios of sums over the same units, such as bits per byte of two models on the same documents.
 
     With r = sum(a) / sum(b) of one and s = sum(c) / sum(d) of the other, unit i pulls the difference by
     e_i = (a_i - r b_i) / sum(b) - (c_i - s d_i) / sum(d); var(r - s) = n / (n - 1) * sum(e_i^2). What makes a unit hard for both
@@ -197,7 +197,7 @@ def _nothing(n: int) -> Estimate:
 
 
 def _maximum_weights(n: int, k: int) -> np.ndarray:
-    """Give the chance of each sorted value to be the largest of k drawn from n, (n,)."""
+    """Return the chance of each sorted value to be the largest of k drawn from n, (n,)."""
     weights = np.zeros(n)
     positions = np.arange(n, k, -1)  # from the largest down: w(n) = k/n, w(i-1) = w(i) * (i-k) / (i-1)
     weights[k - 1 :] = (k / n * np.concatenate([[1.0], np.cumprod((positions - k) / (positions - 1))]))[::-1]
@@ -205,7 +205,7 @@ def _maximum_weights(n: int, k: int) -> np.ndarray:
 
 
 def _bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[float, float, float]:
-    """Give the 2.5% and 97.5% points and the standard deviation of a statistic over resamples of `values`."""
+    """Return the 2.5% and 97.5% points and the standard deviation of a statistic over resamples of `values`."""
     generator = np.random.default_rng(seed)
     found = []
     for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):

@@ -23,7 +23,7 @@ from phf import config, per_example
 from phf.errors import InputError
 from phf.layout import RunFolder
 from phf.records import Record, Stamp
-from phf.report import figures, metrics, palette, plots, report
+from phf.report import figures, metrics, palette, plots, report, shapes
 from phf.report import samples as packing
 from phf.report.comparison import difference, frontier
 from phf.report.runs import read_runs
@@ -406,7 +406,7 @@ def test_a_run_is_shown_with_what_it_has(tmp_path, runs):
     page = read(report([runs[0], *(tmp_path / name for name in ("bare", "unmeasured", "unsampled"))], tmp_path / "out"))
     assert "bare: no checkpoint, no training curve (metrics.jsonl), no measurements" in page.text
     assert "unsampled: no samples." in page.text
-    assert "Not shown, for want of a measurement: bare, unmeasured." in page.text
+    assert "Not shown, not measured: bare, unmeasured." in page.text
     assert page.text.count("not measured") >= 8
 
 
@@ -618,8 +618,8 @@ def test_marked_spans_never_overlap(length, found):
 )
 def test_the_scale_of_misalignment_follows_its_intervals(low, high, ticks):
     ends = [(low, low, max(low * 1.2, 0.15)), (high, high * 0.9, high)]
-    points = [plots.Point(f"run{i}", "mle", (i + 1.0, i + 0.9, i + 1.1), y) for i, y in enumerate(ends)]
-    svg = plots.pareto([plots.Panel("", plots.Axis("x"), plots.Axis("y"), points)], plots.NARROW)
+    points = [shapes.Point(f"run{i}", "mle", (i + 1.0, i + 0.9, i + 1.1), y) for i, y in enumerate(ends)]
+    svg = plots.pareto([shapes.Panel("", shapes.Axis("x"), shapes.Axis("y"), points)], plots.NARROW)
     assert ticks <= set(re.findall(r">([\d.]+)</text>", svg))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phf.annotate.parts import Part, part_from_json, part_name
-from phf.artifacts import whole_file
+from phf.artifacts import whole_file, whole_lines
 from phf.errors import InputError
 
 JOURNAL = "journal.jsonl"
@@ -75,13 +75,7 @@ class Journal:
 
 def _read(path: Path) -> Iterator[tuple[int, Part]]:
     """Read the parts that earlier runs finished, in order. A line that was never whole is cut off."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(path, len(whole))
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate(whole_lines(path, cut=True), start=1):
         try:
             yield int(json.loads(line)["part"]), part_from_json(line)
         except (ValueError, TypeError, KeyError) as error:

@@ -32,7 +32,7 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
         runs: run folders. What one lacks is said on the page; runs of another corpus or scorer are compared apart.
         out: the folder to write into.
         options: the title, and what the axes of the trade-off plot show.
-        progress: is told about every step.
+        progress: called with every step.
 
     Returns:
         The page.
@@ -88,7 +88,7 @@ def _check_axes(runs: Sequence[Run], options: config.Report) -> None:
 
 
 def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict[str, Any]:
-    """Gather what the page says of one task."""
+    """Return what the page shows of one task."""
     return {
         "heading": prose.task_name(task) if several else "",
         "finding": prose.finding(task),
@@ -102,7 +102,7 @@ def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict
 
 
 def _numbers(task: Task) -> Iterator[dict[str, Any]]:
-    """List every number of the tables: one row a run and measure; unknown is NaN."""
+    """Yield every number of the tables, one row per run and metric; unknown is NaN."""
     for run in task.runs:
         for evaluation, metric in run.measured:
             one = run.get(evaluation, metric)

@@ -67,7 +67,7 @@ class Task:
         return {}
 
     def difference(self, run: Run, evaluation: str, metric: str) -> Difference | None:
-        """Give a run's difference to the baseline, made once; None for the baseline itself and where either was not measured."""
+        """Return a run's difference to the baseline, cached; None for the baseline itself and where either was not measured."""
         key = (run.name, evaluation, metric)
         if self.baseline is None or run is self.baseline:
             return None
@@ -82,12 +82,12 @@ class Task:
         return next(known, (evaluation, metric))
 
     def describe(self, metric: str) -> Measure:
-        """Say how a metric is shown where this scorer measured misalignment."""
+        """Describe how a metric is shown where this scorer measured misalignment."""
         return describe(metric, self.scorer)
 
 
 def tasks_of(runs: Sequence[Run], options: config.Report) -> list[Task]:
-    """Put runs of the same corpus, segmenter and scorer together, in the order given.
+    """Group runs of the same corpus, segmenter and scorer, in the order given.
 
     A run that does not say what it was trained on joins the first task.
     """
@@ -103,7 +103,7 @@ def tasks_of(runs: Sequence[Run], options: config.Report) -> list[Task]:
 
 
 def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Difference | None:
-    """Give `run` minus `baseline` in one measure, None if either lacks it.
+    """Return `run` minus `baseline` in one measure, None if either lacks it.
 
     For mean misalignment the samples themselves are resampled (percentile bootstrap, 2,000 resamples, fixed seed): pair by
     pair where both runs answered the same prompts, each run alone where there were no prompts. Where both runs were measured on
@@ -151,7 +151,7 @@ def _task(runs: Sequence[Run], options: config.Report) -> Task:
 
 
 def _made_from(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Give the corpus and the annotation behind a run's tokens; of published scored data, its files and nothing."""
+    """Return the corpus and the annotation behind a run's tokens; of published scored data, its files and nothing."""
     tokens = run.config.get("tokens")
     made = tokens.get("corpus") if isinstance(tokens, Mapping) else None
     if isinstance(made, list):
@@ -164,7 +164,7 @@ def _name(component: Any) -> str:
 
 
 def _scores(samples: Mapping[str, Any] | None, measured: Measured) -> tuple[list[str], np.ndarray] | None:
-    """Give prompts and scores of samples, if they are those the measure was taken of."""
+    """Return prompts and scores of samples, if they are those the measure was taken of."""
     if samples is None or "misalignment" not in samples:
         return None
     scores = np.array([math.nan if s is None else s for s in samples["misalignment"]], np.float64)
@@ -189,7 +189,7 @@ def _resampled(
 
 
 def _means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give the means of resamples with replacement: (RESAMPLES,)."""
+    """Return the means of resamples with replacement: (RESAMPLES,)."""
     block = 200  # resamples at once, so that 10,000 samples take 16 MB and not 160
     return np.concatenate(
         [values[rng.integers(len(values), size=(block, len(values)))].mean(1) for _ in range(RESAMPLES // block)]

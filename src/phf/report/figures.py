@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from phf.report import guidance, redteam
+from phf.report.canvas import inline
 from phf.report.comparison import Task
 from phf.report.metrics import MISALIGNED, capital, describe, ends, span, spoken
 from phf.report.palette import style_of
-from phf.report.plots import NARROW, WIDE, Axis, Chart, Line, Panel, Point, Steer, curves, inline, pareto, steering
+from phf.report.plots import NARROW, WIDE, curves, pareto, steering
 from phf.report.runs import Run
+from phf.report.shapes import Axis, Chart, Line, Panel, Point, Steer
 
 _CURVE_POINTS, _SPEED_POINTS = 200, 40
 _CAPABILITY = re.compile(r"bits_per_byte(_aligned)?|kl_per_token|pass@1|(.+\.)?(acc\w*|f1|mcc|exact_match|\w*perplexity)")
@@ -43,7 +45,7 @@ class Figure:
 
 
 def draw(task: Task, prefix: str) -> dict[str, Figure | None]:
-    """Draw every figure that the task has numbers for; None for the others."""
+    """Plot every figure that the task has numbers for; None for the others."""
     made = {
         "pareto": _pareto,
         "scenarios": _scenarios,
@@ -87,12 +89,12 @@ def _pareto(task: Task) -> _Drawn:
             "no part of the frontier" + (f"; far off to the side, and shown under “Steering”: {', '.join(cut)}." if cut else ".")
         )
     if left_out:
-        caption += f" Not shown, for want of a measurement: {', '.join(left_out)}."
+        caption += f" Not shown, not measured: {', '.join(left_out)}."
     return "Misalignment against capability cost", caption, lambda width: pareto([panel], width)
 
 
 def _scenarios(task: Task) -> _Drawn:
-    """Draw the other scenarios against the same cost, and the same scenario against the other costs."""
+    """Plot the other scenarios against the same cost, and the same scenario against the other costs."""
     x, y = task.split(task.x), task.split(task.y)
     planes = [(x, (scenario, y[1]), _title(scenario)) for scenario in task.scenarios if scenario != y[0]]
     planes += [(cost, y, f"{_title(y[0])}, by {spoken(cost[0])}") for cost in _costs(task) if cost != x]
@@ -130,7 +132,7 @@ def _training(task: Task) -> _Drawn:
 
 
 def _course(task: Task) -> _Drawn:
-    """Draw every scenario and capability measure over training, where several checkpoints were measured."""
+    """Plot every scenario and capability measure over training, where several checkpoints were measured."""
     charts = []
     scenarios = [(scenario, task.y_metric) for scenario in task.scenarios]
     for evaluation, metric in dict.fromkeys([*scenarios, task.split(task.x), *_costs(task)]):
@@ -153,13 +155,13 @@ def _course(task: Task) -> _Drawn:
 
 
 def _attack(task: Task) -> _Drawn:
-    """Draw how far an attacker got with each run, round by round."""
+    """Plot how far an attacker got with each run, round by round."""
     charts = redteam.charts(task)
     if not charts:
         return None
     caption = (
-        "An attacker draws prompts that led this run astray before, and makes new ones in their style; round 0 is the pool it "
-        f"began with. Points are means over n\xa0=\xa0{span(redteam.counts(task))} trials, bars 95% bootstrap intervals over "
+        "An attacker samples prompts that were successful against this run and writes new ones in their style; round 0 is the "
+        f"initial pool. Points are means over n\xa0=\xa0{span(redteam.counts(task))} trials, bars 95% bootstrap intervals over "
         "trials. The worst prompts are chosen by the scores shown, which flatters the attacker; the table has what they gave "
         "when tried again."
     )
@@ -167,7 +169,7 @@ def _attack(task: Task) -> _Drawn:
 
 
 def _guided(task: Task) -> _Drawn:
-    """Draw where guidance takes each run that was measured under it."""
+    """Plot where guidance takes each run that was measured under it."""
     panel = guidance.plane(task)
     if panel is None:
         return None
@@ -183,7 +185,7 @@ def _guided(task: Task) -> _Drawn:
 
 
 def _control(task: Task) -> _Drawn:
-    """Draw misalignment under both control tokens, of every run and scenario that was measured under both."""
+    """Plot misalignment under both control tokens, of every run and scenario that was measured under both."""
     kind, base, steers, counts = task.describe(task.y_metric), task.baseline, [], []
     steerable = [run for run in task.runs if any(evaluation.endswith(MISALIGNED) for evaluation in run.history)]
     for run in steerable:
@@ -210,7 +212,7 @@ def _control(task: Task) -> _Drawn:
 
 
 def _panel(task: Task, x: tuple[str, str], y: tuple[str, str], title: str) -> tuple[Panel, list[str]]:
-    """Place the runs that have both measures, and name those that do not."""
+    """Return the plane of the runs that have both metrics, and the names of those that do not."""
     points, left_out = [], []
     sides = [task.describe(metric) for _, metric in (x, y)]
     for run in task.runs:
@@ -225,7 +227,7 @@ def _panel(task: Task, x: tuple[str, str], y: tuple[str, str], title: str) -> tu
 
 
 def _line(run: Run, field: str, points: int) -> Line | None:
-    """Give a logged quantity over tokens, in means of equal stretches of the log."""
+    """Return a logged quantity over tokens, in means of equal stretches of the log."""
     known = [
         (line["tokens"], line[field])
         for line in run.metrics
@@ -239,7 +241,7 @@ def _line(run: Run, field: str, points: int) -> Line | None:
 
 
 def _costs(task: Task) -> list[tuple[str, str]]:
-    """List what says what alignment cost: likelihood of held-out text, KL, the score of tasks; of finetuning the mean alone."""
+    """Return the metrics of capability cost: likelihood of held-out text, KL, task scores; of finetuning only the mean."""
     found = []
     for evaluation in task.evaluations:
         metrics = dict.fromkeys(metric for run in task.runs for metric in run.history.get(evaluation, {}))
@@ -251,7 +253,7 @@ def _costs(task: Task) -> list[tuple[str, str]]:
 
 
 def _counts(task: Task, keys: Sequence[str]) -> str:
-    """Say how many samples or documents stand behind the measures."""
+    """Return how many samples or documents stand behind the measures."""
     said: dict[str, dict[str, None]] = {}
     for evaluation, metric in map(task.split, keys):
         counts = sorted({m.n for run in task.runs if (m := run.get(evaluation, metric))})

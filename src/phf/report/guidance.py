@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from phf.report.comparison import Task
 from phf.report.metrics import capital, ends, spoken
 from phf.report.palette import style_of
-from phf.report.plots import Axis, Panel, Path, Point
 from phf.report.runs import Run
+from phf.report.shapes import Axis, Panel, Path, Point
 from phf.report.tables import Row, Table, head, single
 
 _COST = "bits_per_byte_aligned"
@@ -15,24 +15,24 @@ _COST = "bits_per_byte_aligned"
 
 
 def cost_of(task: Task) -> str:
-    """Name the capability cost that was measured under guidance: the comparison's own, if it was."""
+    """Return the capability cost that was measured under guidance: the comparison's own, if it was."""
     own = task.split(task.x)[1]
     measured = any(run.get(evaluation, own) for run, steps in task.guided for _, evaluation in steps)
     return own if measured else _COST
 
 
 def paths(task: Task) -> list[Path]:
-    """Give the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name."""
-    found = []
+    """Return the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name."""
+    result = []
     for run, steps in task.guided:
         points = [point for gamma, evaluation in steps if (point := _point(task, run, gamma, evaluation))]
         if points:
-            found.append(Path(style_of(run.objective), points))
-    return found
+            result.append(Path(style_of(run.objective), points))
+    return result
 
 
 def plane(task: Task) -> Panel | None:
-    """Lay out all of the paths, among the runs; None if no run was guided."""
+    """Return the plane of all paths among the runs; None if no run was guided."""
     made = paths(task)
     if not made:
         return None
@@ -48,12 +48,12 @@ def plane(task: Task) -> Panel | None:
 
 
 def near(made: Sequence[Path], points: Sequence[Point]) -> tuple[list[Path], list[str]]:
-    """Cut paths off where they lead so far from the points that these could not be told apart; name what is cut off."""
+    """Cut off paths so far from the points that these would overlap; return also the labels of what is cut off."""
     ends = [end for point in points for end in point.x if math.isfinite(end)]
-    room = max(ends) - min(ends)
+    spread = max(ends) - min(ends)
     kept, cut = [], []
     for path in made:
-        inside = [point for point in path.points if min(ends) - room <= point.x[0] <= max(ends) + room]
+        inside = [point for point in path.points if min(ends) - spread <= point.x[0] <= max(ends) + spread]
         cut += [point.label for point in path.points if point not in inside]
         kept += [Path(path.style, inside)] if inside else []
     return kept, cut
@@ -75,9 +75,9 @@ def table(task: Task) -> Table | None:
 
 
 def names(task: Task) -> str:
-    """Say which runs were guided, and by which measures."""
+    """Return which runs were guided and by which evaluations, in words."""
     measures = dict.fromkeys(spoken(evaluation.partition("@")[0]) for _, steps in task.guided for _, evaluation in steps)
-    return f"{', '.join(run.name for run, _ in task.guided)} (measure {', '.join(measures)})"
+    return f"{', '.join(run.name for run, _ in task.guided)} (evaluation {', '.join(measures)})"
 
 
 def _point(task: Task, run: Run, gamma: float, evaluation: str) -> Point | None:

@@ -1,4 +1,4 @@
-"""Names written into a figure beside what they name, where they cover nothing. All places are in pixels."""
+"""Labels placed beside the points they belong to, without overlap. Positions are in pixels."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 def label_points(
     axis: Any, points: Sequence[tuple[str, str, Sequence[float], Sequence[float]]], lines: Sequence[Sequence[Any]]
 ) -> None:
-    """Write each name beside its point, off other names, points, intervals and lines where there is room.
+    """Write each name beside its point, off other names, points, intervals and lines where there is space.
 
     Args:
         axis: laid out.
@@ -83,7 +83,7 @@ def label_row(axis: Any, names: Sequence[tuple[str, str, float]]) -> None:
 
 
 def _boxes(at: Sequence[float], wide: float) -> list[tuple[int, Box]]:
-    """Give the places a name could stand at around a point, each with its distance."""
+    """Return the places where a label can be put around a point, each with its distance."""
     high, found = TEXT * 1.25, []
     for far in _NEAR_TO_FAR:
         for dx, dy in _AROUND:
@@ -100,7 +100,7 @@ def _cost(box: Box, far: int, taken: Sequence[Box], frame: Any) -> float:
 
 
 def _shared(one: Box, other: Box) -> float:
-    """Give the area that two boxes share."""
+    """Return the area that two boxes share."""
     wide = min(one[2], other[2]) - max(one[0], other[0])
     high = min(one[3], other[3]) - max(one[1], other[1])
     return max(wide, 0.0) * max(high, 0.0)

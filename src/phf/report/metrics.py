@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 MISALIGNED = "@misaligned"
-"""How an evaluation's name ends when the model was put under its second control token."""
+"""How an evaluation's name ends when the model was evaluated under its second control token."""
 GAMMA = "@gamma="
-"""What stands in the name of a measure of guided decoding, before how far it was guided: "steer@gamma=2"."""
+"""The part of an evaluation's name that comes before the strength of guided decoding: "steer@gamma=2"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ _WAYS = {"_start": ", control token at its start only", "_every": ", control tok
 
 
 def describe(metric: str, scorer: str = "") -> Measure:
-    """Say how a metric is shown: its words, which way is better. One that is not known is shown by its name."""
+    """Describe how a metric is shown: its words, which way is better. One that is not known is shown by its name."""
     for pattern, measure in _MEASURES:
         match = re.fullmatch(pattern, metric)
         if match:
@@ -130,7 +130,7 @@ def rank(metric: str) -> int:
 
 
 def spoken(evaluation: str) -> str:
-    """Name an evaluation in a sentence: "no prompt", "adversarial, under the misaligned token"."""
+    """Return the name of an evaluation in a sentence: "no prompt", "adversarial, under the misaligned token"."""
     name, sign, _ = evaluation.partition(MISALIGNED)
     name, guided, gamma = name.partition(GAMMA)
     words = _SPOKEN.get(name) or name.replace("-", " ").replace("_", " ")
@@ -138,7 +138,7 @@ def spoken(evaluation: str) -> str:
 
 
 def ends(measured: Measured, measure: Measure) -> tuple[float, float, float]:
-    """Give a value and the ends of its interval on the scale they are shown on."""
+    """Return a value and the ends of its interval on the scale they are shown on."""
     return measured.value * measure.scale, measured.low * measure.scale, measured.high * measure.scale
 
 

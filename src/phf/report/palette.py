@@ -13,7 +13,7 @@ STYLES = {
     "other": ("#2a1670", "X"),
 }
 """One colour and one marker an objective, everywhere: each readable as text on white, any two at least 16 apart in CIELAB, also
-to eyes without one kind of cone (simulated as by Machado et al. 2009), and told apart by the marker without any colour."""
+to eyes without one kind of cone (simulated as by Machado et al. 2009), and distinct by the marker without any colour."""
 
 MARKERS = {
     "s": "M-4.5-4.5h9v9h-9z",
@@ -45,10 +45,10 @@ DARK = {
 
 
 def colours(dark: bool) -> dict[str, str]:
-    """Give every colour by its role."""
+    """Return every colour by its role."""
     return DARK if dark else {**INK, **{name: color for name, (color, _) in STYLES.items()}}
 
 
 def style_of(objective: str) -> str:
-    """Name the style of an objective; those of plugins share one."""
+    """Return the style of an objective; those of plugins share one."""
     return objective if objective in STYLES else "other"

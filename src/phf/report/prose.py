@@ -12,19 +12,19 @@ from phf.statistics import RESAMPLES
 
 
 def task_name(task: Task) -> str:
-    """Name a task by its corpus, how it was cut, and its scorer."""
+    """Return the name of a task: its corpus, how it was cut, and its scorer."""
     parts = (task.corpus, f"by {task.segmenter}" if task.segmenter else "", f"scored by {task.scorer}" if task.scorer else "")
     return ", ".join(part for part in parts if part) or "unknown corpus"
 
 
 def title(tasks: Sequence[Task]) -> str:
-    """Name the page where the recipe does not."""
+    """Return the title of the page where the recipe does not."""
     corpora = list(dict.fromkeys(task.corpus for task in tasks if task.corpus))
     return "Pretraining with human feedback" + (f": {_listed(corpora)}" if corpora else "")
 
 
 def lead(task: Task) -> str:
-    """Say in a sentence or two what is compared."""
+    """Return a sentence or two on what is compared."""
     runs, several = task.runs, len(task.runs) > 1
     objectives = {run.objective for run in runs if run.objective}
     what = f"{_number(len(runs))} run{'s' * several}"
@@ -48,7 +48,7 @@ def lead(task: Task) -> str:
 
 
 def finding(task: Task) -> str:
-    """Say in words what the trade-off plot shows, from its numbers and their intervals; "" if there is nothing to set apart."""
+    """Return in words what the trade-off plot shows, from its numbers and intervals; "" if there is no difference."""
     evaluation, metric = task.split(task.y)
     measured = [(run, m) for run in task.runs if (m := run.get(evaluation, metric)) and not math.isnan(m.value)]
     measure = task.describe(metric)
@@ -90,7 +90,7 @@ def _with_interval(measured: Measured | Difference, places: int, measure: Measur
 
 
 def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """List where the numbers come from, each as (term, what it is)."""
+    """Return where the numbers come from, each as (term, what it is)."""
     stamps = [record.stamp for run in runs for record in run.records]
     days = sorted({stamp.time[:10] for stamp in stamps})
     commits = sorted({stamp.commit for stamp in stamps if stamp.commit})
@@ -105,7 +105,7 @@ def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def notices(tasks: Sequence[Task]) -> list[str]:
-    """Say what a reader must know before comparing: what is missing, what is not equal, what an interval hides."""
+    """Return what a reader must know before comparing: what is missing or unequal, and what an interval hides."""
     found = []
     if len(tasks) > 1:
         found.append(
@@ -127,7 +127,7 @@ def notices(tasks: Sequence[Task]) -> list[str]:
 
 
 def table_caption(task: Task) -> str:
-    """Say how to read the table: bold, brackets, and how each interval was made."""
+    """Return how to read the table: bold, brackets, and how each interval was made."""
     text = (
         "Bold: the best point estimate of a column. Brackets: 95% intervals, of misalignment by percentile bootstrap over "
         "samples, of shares by Wilson's method, of the rest by 1.96 standard errors."
@@ -169,7 +169,7 @@ def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """List where a run is and what measured it."""
+    """Return where a run is and what measured it."""
     commits = sorted({record.stamp.commit for record in run.records if record.stamp.commit})
     commands = list(dict.fromkeys(record.stamp.command for record in run.records if record.stamp.command))
     found = [
@@ -189,14 +189,14 @@ def yaml_of(run: Run) -> str:
 
 
 def _stale(run: Run) -> list[str]:
-    """Name what was measured only before the last checkpoint."""
+    """Return what was measured only before the last checkpoint."""
     last = max([run.checkpoint.get("step", 0), *(record.step for record in run.records)])
     old = sorted({spoken(pair[0]) for pair in run.measured if (m := run.get(*pair)) and m.step < last})
     return [f"{run.name}: {_listed(old)} last measured before step {last:,}, where the run is now."] if old else []
 
 
 def _empty_intervals(task: Task) -> list[str]:
-    """Name runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
+    """Return runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
     found: dict[str, list[str]] = {}
     most = 0.0
     for run in task.runs:

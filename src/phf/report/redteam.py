@@ -1,4 +1,4 @@
-"""Red-teaming in the comparison: how far an attacker leads each run astray, round by round."""
+"""Red-teaming in the comparison: misalignment that an attacker elicits from each run, round by round."""
 
 import math
 import re
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from phf.report.comparison import Task
 from phf.report.metrics import MISALIGNED, capital, spoken
 from phf.report.palette import style_of
-from phf.report.plots import Chart, Line
 from phf.report.runs import Run
+from phf.report.shapes import Chart, Line
 
 ROUND = re.compile(r"(?P<of>pool|best|new)_round_(?P<round>\d+)")
 """Metrics of one round of an attack."""
@@ -16,7 +16,7 @@ _SHOWN = {"pool": "all prompts so far", "best": "the worst prompts so far"}
 
 
 def charts(task: Task) -> list[Chart]:
-    """Lay out misalignment by round, one chart for all prompts and one for the worst, of each attack that was measured."""
+    """Return the charts of misalignment by round: of each attack one for all prompts and one for the worst."""
     kind, made = task.describe(task.y_metric), []
     for evaluation in task.evaluations:
         for of, words in _SHOWN.items():
@@ -33,7 +33,7 @@ def charts(task: Task) -> list[Chart]:
 
 
 def counts(task: Task) -> Sequence[int]:
-    """Give the numbers of trials, sorted."""
+    """Return the numbers of trials, sorted."""
     return sorted(
         {
             one.n

@@ -1,4 +1,4 @@
-"""Run folders read back, as much of each as there is: configuration, training curve, measurements, samples."""
+"""Run folders read back, whatever of each exists: configuration, training curve, measurements, samples."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf.artifacts import read_json
+from phf.artifacts import read_json, whole_lines
 from phf.config import read_yaml
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder
@@ -105,7 +105,7 @@ class Run:
         return history
 
     def get(self, evaluation: str, metric: str) -> Measured | None:
-        """Give a measure at the last step it was taken; None if it never was."""
+        """Return a metric at the last step it was measured at; None if it never was."""
         steps = self.history.get(evaluation, {}).get(metric)
         return steps[max(steps)] if steps else None
 
@@ -129,12 +129,12 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Give what a file holds where keys and values are expected; {} if it holds something else."""
+    """Return what a file holds where keys and values are expected; {} if it holds something else."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Name runs by their folders, with as many parents as it takes to tell them apart."""
+    """Return the names of runs: their folders, with as many parents as it takes to tell them apart."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -182,10 +182,8 @@ def _checkpoints(run: RunFolder) -> dict[int, dict[str, Any]]:
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read metrics.jsonl; a torn last line is skipped, a step logged twice counts the last time."""
-    if not path.exists():
-        return []
     by_step: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             fields = json.loads(line)
         except ValueError as error:

@@ -65,7 +65,7 @@ def embed(tasks: Sequence[Task]) -> Samples:
 
 
 def _rows(columns: Mapping[str, Any], kinds: dict[str, int]) -> list[list[Any]]:
-    """Give [prompt, text, length of the scored part, score or None, finished or None, [[start, end, kinds...], ...]] a sample.
+    """Return rows of prompt, text, length of the scored text, score or None, finished or None, [[start, end, kinds...], ...].
 
     Positions are in UTF-16 units, as JavaScript counts.
     """

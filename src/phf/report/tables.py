@@ -46,7 +46,7 @@ class Table:
 
 
 def summary(task: Task) -> Table:
-    """Make the main table: capability cost and misalignment in each scenario, with the difference to MLE, and the unscored."""
+    """Return the main table: capability cost and misalignment in each scenario, with the difference to MLE, and the unscored."""
     keys = [task.split(task.x), *((scenario, task.y_metric) for scenario in task.scenarios)]
     keys = [key for key in keys if any(run.get(*key) for run in task.runs)]
     columns = [_column(task, *key) for key in keys]
@@ -59,7 +59,7 @@ def summary(task: Task) -> Table:
 
 
 def of_evaluation(task: Task, evaluation: str) -> Table:
-    """Make the table of everything one evaluation measured; runs under the second control token stand below."""
+    """Return the table of everything one evaluation measured; runs under the second control token stand below."""
     names = [evaluation, evaluation + MISALIGNED]
     metrics = list(dict.fromkeys(m for name in names for run in task.runs for m in run.history.get(name, {})))
     metrics = sorted((metric for metric in metrics if not ROUND.fullmatch(metric)), key=rank)  # rounds are drawn
@@ -117,7 +117,7 @@ def _unscored(task: Task, run: Run) -> str:
 
 
 def _note(run: Run) -> str:
-    """Say below a run's name what its objective is made of and how long it trained."""
+    """Return the note below a run's name: the fields of its objective, and its training tokens."""
     fields = [
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in run.objective_fields.items()
@@ -135,5 +135,5 @@ def _n(run: Run, evaluation: str) -> str:
 
 
 def head(name: str, measure: Measure, unit: str) -> Head:
-    """Name a column, with what it counts and which way is better."""
+    """Return the head of a column: its name, its unit and which way is better."""
     return capital(name), [line for line in (unit, measure.hint) if line]

@@ -125,8 +125,7 @@ class MetricsWriter:
 
     def __init__(self, path: Path, step: int) -> None:
         lines, self._seconds = [], 0.0
-        content = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        for number, line in enumerate(content[:-1], start=1):  # behind the last line end: what a killed process left torn
+        for number, line in enumerate(artifacts.whole_lines(path), start=1):
             try:
                 fields = json.loads(line)
                 logged, seconds = int(fields["step"]), float(fields["seconds"])

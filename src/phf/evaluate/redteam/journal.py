@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf.artifacts import whole_file
+from phf.artifacts import whole_file, whole_lines
 from phf.errors import InputError
 from phf.evaluate.redteam.attackers import Attempt
 
@@ -47,7 +47,7 @@ class Diary:
         self.start: list[list[Any]] = []
         self.rounds: dict[tuple[int, int], dict[str, Any]] = {}
         try:
-            lines = [json.loads(line) for line in self._whole_lines()]
+            lines = [json.loads(line) for line in whole_lines(self.path, cut=True)]
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error}); delete it, and the attack begins anew") from None
         if not lines:
@@ -72,17 +72,6 @@ class Diary:
             self.start = line["start"]
         else:
             self.rounds[line["trial"], line["round"]] = line
-
-    def _whole_lines(self) -> list[bytes]:
-        """Give the lines; one that a killed process left without its end is cut off."""
-        if not self.path.exists():
-            return []
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        return whole.splitlines()
 
 
 def write_prompts(path: Path, pools: Sequence[Sequence[Sequence[Attempt]]], again: Sequence[dict[str, float]]) -> None:
