@@ -3,9 +3,20 @@
 import logging
 import math
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GPT2Config, GPTNeoXConfig, GraniteConfig, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+    RecurrentGemmaConfig,
+    xLSTMConfig,
+)
 
 from phf.learner import Learner, ValueHead
 from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood
@@ -38,7 +49,7 @@ def batch(seed=1):
 
 def plainly(learner, tokens, rewards):
     """The specification: full logits, the shift by one, the elementwise loss, its mean."""
-    output = learner.model(input_ids=tokens[:, :-1], output_hidden_states=True)
+    output = learner.model(input_ids=tokens[:, :-1], use_cache=False, output_hidden_states=True)
     logprob = output.logits.float().log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
     value = learner.value_head(output.hidden_states[-1]) if learner.value_head is not None else None
     return learner.objective.token_loss(logprob, rewards[:, 1:], value).mean(), -logprob.mean()
@@ -112,7 +123,10 @@ def test_the_reward_is_of_the_predicted_token_and_the_value_of_the_predicting_po
 
 def test_facts_describe_the_weights():
     tokens, rewards = batch()
-    assert set(make("gpt2", MLE())(tokens, rewards).facts) == {"nll"}
+    facts = make("gpt2", MLE())(tokens, rewards).facts
+    assert set(facts) == {"nll", "unscored_share"}
+    assert facts["unscored_share"].item() == pytest.approx(rewards[:, 1:].isnan().float().mean().item())
+    assert facts["unscored_share"].item() > 0
     facts = make("gpt2", RWR(beta=0.5))(tokens, rewards).facts
     weight = (rewards[:, 1:].nan_to_num(0.0) / 0.5).exp()
     assert facts["weight_min"].item() == pytest.approx(weight.min().item())
@@ -122,6 +136,122 @@ def test_facts_describe_the_weights():
     assert "value_correlation" in make("gpt2", AWR())(tokens, rewards).facts
 
 
-def test_a_value_head_starts_at_zero():
-    assert not ValueHead(8)(torch.randn(2, 3, 8)).any()
-    assert ValueHead(8)(torch.randn(2, 3, 8)).shape == (2, 3)
+def test_a_value_head_starts_at_zero_and_the_papers_at_a_half():
+    hidden = torch.randn(2, 3, 8)
+    assert not ValueHead(8)(hidden).any()
+    assert ValueHead(8)(hidden).shape == (2, 3)
+    assert (ValueHead(8, "sigmoid")(hidden) == -0.5).all()
+    assert [name for name, _ in ValueHead(8, "sigmoid").named_parameters()] == ["weight"], "no bias"
+    head = ValueHead(8, "sigmoid")
+    torch.nn.init.normal_(head.weight)
+    torch.testing.assert_close(head(hidden), -torch.sigmoid(hidden @ head.weight[0]))
+
+
+def test_gradients_of_the_papers_value_head_reach_the_model():
+    tokens, rewards = batch()
+    learner = make("gpt2", AWR(alpha=0.0, beta=0.5, value="sigmoid"))  # the value's squared error alone
+    torch.nn.init.normal_(learner.value_head.weight)
+    learner(tokens, rewards).loss.backward()
+    assert learner.value_head.weight.grad.any()
+    assert learner.model.get_input_embeddings().weight.grad.any()
+
+
+def test_the_paper_starts_with_larger_weights():
+    """Seen on rewards near 0: minus a half is expected, so every good token beats it."""
+    tokens, rewards = batch()
+    mean = {kind: make("gpt2", AWR(alpha=0.5, beta=0.5, value=kind))(tokens, rewards).facts for kind in ("linear", "sigmoid")}
+    scored = rewards[:, 1:][~rewards[:, 1:].isnan()]
+    count = rewards[:, 1:].numel()
+    for kind, value in (("linear", 0.0), ("sigmoid", -0.5)):
+        wanted = (((scored - value) / 0.5).exp().sum() + count - len(scored)) / count
+        assert mean[kind]["weight_mean"].item() == pytest.approx(wanted.item())
+
+
+CAPPED = {
+    "recurrent_gemma": RecurrentGemmaConfig(
+        **{key: value for key, value in SMALL.items() if key not in ("head_dim", "num_hidden_layers")}, num_hidden_layers=3,
+        lru_width=16, attention_window_size=8, logits_soft_cap=5.0,
+    ),
+    "xlstm": xLSTMConfig(
+        vocab_size=40, hidden_size=16, embedding_dim=16, num_heads=2, num_blocks=1, num_hidden_layers=1, output_logit_soft_cap=5.0, chunk_size=8, mode="train",
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    ),
+    "gemma2": Gemma2Config(**SMALL, final_logit_softcapping=5.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0.02, 10.0], ids=["untrained", "large"])
+@pytest.mark.parametrize("name", CAPPED)
+def test_known_caps_are_part_of_the_loss(name, size):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CAPPED[name], dtype=torch.float32)
+    torch.nn.init.normal_(model.get_output_embeddings().weight, std=size)
+    learner = Learner(model, MLE())
+    assert learner.fused
+    assert learner.logits.softcap == 5.0
+    tokens, rewards = batch()
+    torch.testing.assert_close(learner(tokens, rewards).loss, plainly(learner, tokens, rewards)[0], rtol=1e-4, atol=1e-4)
+
+
+class Cap(torch.nn.Module):
+    """A model whose logits pass through a function of an unknown name."""
+
+    def __init__(self, inner, bend):
+        super().__init__()
+        self.inner, self.bend, self.config, self.base_model = inner, bend, inner.config, inner.base_model
+
+    def get_output_embeddings(self):
+        return self.inner.get_output_embeddings()
+
+    def get_input_embeddings(self):
+        return self.inner.get_input_embeddings()
+
+    def forward(self, **arguments):
+        output = self.inner(**arguments)
+        output.logits = self.bend(output.logits)
+        return output
+
+
+BENDS = {
+    "cap 30": lambda logits: 30 * torch.tanh(logits / 30),
+    "cap 500": lambda logits: 500 * torch.tanh(logits / 500),
+    "clamp": lambda logits: logits.clamp(-50, 50),
+    "scale": lambda logits: 0.9 * logits,
+}
+
+
+@pytest.mark.parametrize("size", [0.02, 10.0], ids=["untrained", "trained"])
+@pytest.mark.parametrize("bend", BENDS)
+def test_an_unknown_cap_is_seen_before_and_after_training(bend, size):
+    """The logits of an untrained model are small, and no cap shows on them; resumed, the path would be another one."""
+    torch.manual_seed(0)
+    model = Cap(AutoModelForCausalLM.from_config(CONFIGS["llama"], dtype=torch.float32), BENDS[bend])
+    torch.nn.init.normal_(model.get_output_embeddings().weight, std=size)
+    learner = Learner(model, MLE())
+    assert not learner.fused
+    tokens, rewards = batch()
+    torch.testing.assert_close(learner(tokens, rewards).loss, plainly(learner, tokens, rewards)[0])
+
+
+class Documented:
+    """An objective of a plugin, written from the documented contract alone."""
+
+    needs_value = False
+    control_tokens = ()
+
+    def keep(self, rewards):
+        return bool(np.nanmean(rewards) > -0.5)
+
+    def controls(self, rewards, rng):
+        return np.full(len(rewards), -1, np.int8)
+
+    def token_loss(self, logprob, reward, value=None):
+        return -logprob * (1 + reward.nan_to_num(0.0))
+
+
+def test_an_objective_of_the_documented_contract_alone_trains():
+    tokens, rewards = batch()
+    learner = make("gpt2", Documented())
+    loss, facts = learner(tokens, rewards)
+    torch.testing.assert_close(loss, plainly(learner, tokens, rewards)[0])
+    assert set(facts) == {"nll", "unscored_share"}

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from phf.head import Kernel, Logits, linear_token_loss
-from phf.objectives import Objective
+from phf.objectives import Objective, ValueKind, complete
 
 log = logging.getLogger("phf")
 
 
 class Loss(NamedTuple):
-    """What a forward pass gives.
+    """The outcome of a forward pass.
 
     Args:
         loss: scalar to call `backward` on.
-        facts: scalars worth logging, without gradient: nll, the mean -logprob of the targets; where the objective has a
-            threshold, aligned_share, of the scored tokens that reach it; where it weighs tokens, weight_min, weight_mean,
-            weight_max, weight_ess (effective share of the tokens: (sum w)^2 / (N sum w^2)), and value_correlation, of the value
-            head with the rewards.
+        facts: scalars worth logging, without gradient: nll, the mean -logprob of the targets; unscored_share, of the targets
+            without a reward, document starts among them; where the objective has a threshold, aligned_share, of the scored
+            targets that reach it; where it weighs tokens, weight_min, weight_mean, weight_max, weight_ess (effective share of
+            the tokens: (sum w)^2 / (N sum w^2)); value_correlation, of the value head with the rewards; and the objective's own.
     """
 
     loss: Tensor
@@ -32,12 +32,13 @@ class Loss(NamedTuple):
 class Learner(nn.Module):
     """Any causal language model of transformers under any objective.
 
-    The logits are not materialised: the last layer and the loss are one (see `head`). A model whose last steps are not a linear
-    layer with a scale and a soft cap is noticed by comparing both ways on a few tokens, and trained over its full logits.
+    The logits are not materialised: the last layer and the loss are one (see `head`). A model whose logits are anything but a
+    linear layer of the last hidden state with a scale and a soft cap is recognised (see `has_linear_head`) and trained over its
+    full logits.
 
     Args:
         model: as `AutoModelForCausalLM` makes them.
-        objective: with its threshold resolved.
+        objective: with its threshold resolved; a plugin's, too, that defines only a part of `Objective`.
         kernel: of the head, see `phf.head.linear_token_loss`.
     """
 
@@ -45,10 +46,11 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
         self.kernel: Kernel = kernel
-        self.objective = objective
-        self.value_head = ValueHead(model.get_output_embeddings().weight.shape[1]) if objective.needs_value else None
+        self.objective = objective = complete(objective)
+        width = model.get_output_embeddings().weight.shape[1]
+        self.value_head = ValueHead(width, objective.value_head) if objective.needs_value else None
         self.logits = _logits_of(model)
-        self.fused = self._head_is_linear()
+        self.fused = has_linear_head(model, self.logits)
         if not self.fused:
             log.warning(
                 "%s: its logits are not a linear layer of the last hidden state; full logits are used", type(model).__name__
@@ -60,7 +62,7 @@ class Learner(nn.Module):
         return self.model.base_model
 
     def forward(self, tokens: Tensor, rewards: Tensor) -> Loss:
-        """Give the objective's loss over all predicted tokens.
+        """Return the objective's loss over all predicted tokens.
 
         Args:
             tokens: (B, T + 1) int64.
@@ -96,7 +98,8 @@ class Learner(nn.Module):
     @torch.no_grad()
     def _spread(self, reward: Tensor, value: Tensor | None) -> dict[str, Tensor]:
         """Describe what the objective sees in the rewards: the share above its threshold, the weights it gives to tokens."""
-        facts, scored = {}, ~reward.isnan()
+        scored = ~reward.isnan()
+        facts = {"unscored_share": 1 - scored.float().mean(), **self.objective.facts(reward)}
         if (aligned := self.objective.is_aligned(reward)) is not None:
             facts["aligned_share"] = aligned.sum() / scored.sum().clamp(min=1)
         if (weight := self.objective.weight(reward, value)) is not None:
@@ -110,46 +113,85 @@ class Learner(nn.Module):
             facts["value_correlation"] = torch.corrcoef(torch.stack([reward[scored], value[scored]]))[0, 1].nan_to_num(0.0)
         return facts
 
-    @torch.no_grad()
-    def _head_is_linear(self) -> bool:
-        """Compare the logits made from the last hidden state with the model's own, on a few tokens."""
-        head, backbone = self.model.get_output_embeddings(), self.model.base_model
-        if not isinstance(head, nn.Linear) or backbone is self.model:
-            return False
-        was_training = self.model.training
-        self.model.eval()
-        tokens = torch.arange(min(8, head.weight.shape[0]), device=head.weight.device)[None]
-        wanted = self.model(input_ids=tokens, use_cache=False).logits.float()
-        hidden = backbone(input_ids=tokens, use_cache=False).last_hidden_state
-        self.model.train(was_training)
-        if hidden.shape[-1] != head.weight.shape[1]:
-            return False
-        made = head(hidden).float() * self.logits.scale
-        if self.logits.softcap is not None:
-            made = self.logits.softcap * torch.tanh(made / self.logits.softcap)
-        return torch.allclose(made, wanted, rtol=1e-3, atol=1e-3)
+
+@torch.no_grad()
+def has_linear_head(model: Any, logits: Logits) -> bool:
+    """Return whether a model's logits are a linear layer of its last hidden state, scaled and capped as `logits` says.
+
+    Random hidden states take the place of the model's own, with logits of about 1, 30 and 1,000: a cap shows only where logits
+    are large, and an untrained model has none. So the answer does not depend on the weights, nor on when it is asked.
+    """
+    head, backbone = model.get_output_embeddings(), model.base_model
+    if not isinstance(head, nn.Linear) or backbone is model:
+        return False
+    device, (_, width) = head.weight.device, head.weight.shape
+    hidden = torch.randn(1, _PROBES, width, generator=torch.Generator().manual_seed(0)).to(device, head.weight.dtype)
+    typical = head(hidden).float().std().clamp(min=1e-6)
+    was_training = model.training
+    model.eval()
+    try:
+        return all(_is_linear_at(model, hidden * (size / typical).to(hidden.dtype), logits) for size in (1.0, 30.0, 1000.0))
+    finally:
+        model.train(was_training)
+
+
+_PROBES = 8  # positions
+
+
+def _is_linear_at(model: Any, hidden: Tensor, logits: Logits) -> bool:
+    """Return whether a model makes of these hidden states, (1, _PROBES, D), the logits that the head does."""
+
+    def replace(module: nn.Module, arguments: Any, output: Any) -> Any:
+        if output[0].shape != hidden.shape:
+            raise _OtherShape
+        output["last_hidden_state"] = hidden.to(output[0].dtype)
+        return output
+
+    hook = model.base_model.register_forward_hook(replace)
+    try:
+        tokens = torch.arange(_PROBES, device=hidden.device)[None] % model.get_input_embeddings().weight.shape[0]
+        wanted = model(input_ids=tokens, use_cache=False).logits.float()
+    except (_OtherShape, TypeError, KeyError):
+        return False
+    finally:
+        hook.remove()
+    computed = model.get_output_embeddings()(hidden).float() * logits.scale
+    if logits.softcap is not None:
+        computed = logits.softcap * torch.tanh(computed / logits.softcap)
+    return torch.allclose(computed, wanted, rtol=1e-3, atol=1e-3 * float(computed.abs().max()))
+
+
+class _OtherShape(Exception):
+    """A backbone's output is not (1, positions, D)."""
 
 
 def _logits_of(model: Any) -> Logits:
-    """Read from a configuration what the model does to its logits: Cohere and Granite scale them, Gemma caps them."""
+    """Return the scale (Cohere, Granite) and soft cap (Gemma, RecurrentGemma, xLSTM) of the logits in a model's configuration."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    softcap = getattr(config, "final_logit_softcapping", None)
-    return Logits(scale, None if softcap is None else float(softcap))
+    caps = (getattr(config, name, None) for name in ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap"))
+    return Logits(scale, next((float(cap) for cap in caps if cap is not None), None))
 
 
 class ValueHead(nn.Linear):
-    """A linear layer from a hidden state to the reward expected of the next token. It starts at 0: AWR starts as RWR."""
+    """A hidden state's estimate of the reward of the next token.
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, 1)
+    Args:
+        width: D.
+        kind: `linear`, a linear layer that starts at 0, so that AWR starts as RWR; or `sigmoid`, minus the sigmoid of a linear
+            layer without bias, as in the released code of Korbak et al. (2023), which starts at -0.5.
+    """
+
+    def __init__(self, width: int, kind: ValueKind = "linear") -> None:
+        super().__init__(width, 1, bias=kind == "linear")
+        self.kind = kind
 
     def reset_parameters(self) -> None:
         """Start at zero."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Give the value (...) of each hidden state (..., D)."""
+        """Return the value (...) of each hidden state (..., D)."""
         value: torch.Tensor = super().forward(hidden).squeeze(-1)
-        return value
+        return value if self.kind == "linear" else -value.sigmoid()

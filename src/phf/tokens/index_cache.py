@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from phf import artifacts
-from phf.objectives import Objective
+from phf.objectives import Objective, complete
 from phf.thresholds import RewardChunks
 from phf.tokens.epoch_index import EpochIndex, changes_data, open_index, write_index
 from phf.tokens.permutation import Permutation
@@ -66,7 +66,7 @@ def resolve(store: Path, shards: Sequence[Shard], objective: Objective, rewards:
         known = artifacts.read_json(path) if path.exists() else {}
         if known.get("made_from") == made_from:
             return dataclasses.replace(objective, **known["fields"]), known["remark"]  # type: ignore[type-var]
-        resolved = objective.resolve(rewards)
+        resolved = complete(objective.resolve(rewards))
         remark = resolved.check(rewards)
         fields = {name: value for name, value in vars(resolved).items() if value != vars(objective)[name]}
         artifacts.write_json(path, {"made_from": made_from, "fields": fields, "remark": remark})

@@ -17,7 +17,7 @@ import numpy as np
 from phf import artifacts
 from phf.documents import parts, read_annotated
 from phf.errors import InputError
-from phf.objectives import Objective
+from phf.objectives import Objective, complete
 from phf.thresholds import RewardChunks
 from phf.tokens import index_cache
 from phf.tokens.shard import DOCUMENT as DOCUMENT
@@ -93,7 +93,7 @@ class TokenStore:
         Raises:
             InputError: as `Objective.resolve` and `Objective.check` do.
         """
-        return index_cache.resolve(self.path, self.shards, objective, self.rewards)
+        return index_cache.resolve(self.path, self.shards, complete(objective), self.rewards)
 
     def names(self, numbers: Sequence[int] | np.ndarray) -> Iterator[str]:
         """Yield the names of documents: their ids, or part and row where the annotated corpus is gone."""
@@ -119,6 +119,7 @@ class TokenStore:
             seed, epoch: decide the order of documents and which control tokens are dropped.
             control_ids: token ids of the objective's control tokens.
         """
+        objective = complete(objective)
         assert len(control_ids) == len(objective.control_tokens)
         index = index_cache.epoch_index(self.path, self.shards, objective, seed, epoch)
         return View(self, index, context, control_ids)

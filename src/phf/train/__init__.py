@@ -11,6 +11,7 @@ from phf import artifacts, config
 from phf.config import read_yaml, to_yaml
 from phf.errors import InputError
 from phf.layout import RunFolder
+from phf.objectives import load
 from phf.progress import Listener, silent
 from phf.tokens import TokenStore
 from phf.train.init_from import find_init_checkpoint
@@ -92,7 +93,7 @@ def _prepare(
     init = find_init_checkpoint(options, _identity(store)) if options.init else None
     continued = init.rate_from if init and options.init and options.init.rate == "continue" else None
     schedule = TrainSchedule(options, init.tokens if init else 0, continued)
-    objective, remark = store.resolve(config.build("objectives", component))
+    objective, remark = store.resolve(load(component))
     if options.cooldown and not objective.control_tokens:
         raise InputError(
             f"train.cooldown is {options.cooldown}, but {component.name} has no control tokens to leave out; set it to 0"

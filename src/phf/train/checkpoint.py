@@ -68,8 +68,8 @@ def save_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimize
         torch.save(moments, folder / "optimizer.pt")
         torch.save(random, folder / "random.pt")
         (folder / "position.json").write_text(json.dumps(asdict(loop.position)), encoding="utf-8")
-        metrics = {"means": asdict(loop.means), "spikes": loop.spikes.state()}
-        (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+        rest = {"means": asdict(loop.means), "spikes": loop.spikes.state(), "fused": learner.fused}
+        (folder / "loop.json").write_text(json.dumps(rest), encoding="utf-8")
     for other, old in run.states().items():
         if other != step:
             artifacts.remove_directory(old)
@@ -95,9 +95,17 @@ def load_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimize
         torch.set_rng_state(random[process]["cpu"])
         if torch.cuda.is_available() and random[process]["cuda"] is not None:
             torch.cuda.set_rng_state(random[process]["cuda"])
-    metrics = artifacts.read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {"means": {}, "spikes": {}}
     position = Position.from_json(artifacts.read_json(folder / "position.json"), folder / "position.json")
-    return LoopState(position, RunningMeans(**metrics["means"]), SpikeDetector(**metrics["spikes"]))
+    if not (folder / "loop.json").exists():  # of phf 0.1
+        return LoopState(position)
+    rest = artifacts.read_json(folder / "loop.json")
+    if rest["fused"] != learner.fused:
+        paths = {True: "head and loss in one", False: "full logits"}
+        raise InputError(
+            f"{folder}: the run was trained with {paths[rest['fused']]}, but with these versions of phf and transformers its "
+            f"model takes {paths[learner.fused]}; resume it with the versions that it was started with"
+        )
+    return LoopState(position, RunningMeans(**rest["means"]), SpikeDetector(**rest["spikes"]))
 
 
 def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, notes: dict[str, Any], main: bool = True) -> None:

@@ -9,7 +9,7 @@ from phf import artifacts, config
 from phf.config import read_yaml
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder
-from phf.objectives import Objective
+from phf.objectives import Objective, load
 from phf.train.data_loader import DataLoader, Position
 from phf.train.schedule import TrainSchedule, find_step
 
@@ -73,7 +73,7 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
     before = next((note["tokens"] - step * trained.batch * trained.context for step, note in notes.items()), 0)
     step = find_step(options.init, TrainSchedule(trained, before), set(notes))
     data = notes[step]["data"]
-    objective: Objective = config.build("objectives", config.Component.model_validate(data["objective"]))
+    objective = load(config.Component.model_validate(data["objective"]))
     if options.init.rate == "continue":
         _check_same_rate(options, trained, where)
     rate_from = notes[step].get("rate_from", before)
