@@ -173,7 +173,8 @@ CAPPED = {
         lru_width=16, attention_window_size=8, logits_soft_cap=5.0,
     ),
     "xlstm": xLSTMConfig(
-        vocab_size=40, hidden_size=16, embedding_dim=16, num_heads=2, num_blocks=1, num_hidden_layers=1, output_logit_soft_cap=5.0, chunk_size=8, mode="train",
+        vocab_size=40, hidden_size=16, embedding_dim=16, num_heads=2, num_blocks=1, num_hidden_layers=1,
+        output_logit_soft_cap=5.0, chunk_size=8, mode="train",
         bos_token_id=0, eos_token_id=0, pad_token_id=0,
     ),
     "gemma2": Gemma2Config(**SMALL, final_logit_softcapping=5.0),

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from phf.errors import InputError
-from phf.objectives import AWR, MAX_WEIGHT, MLE, RWR, Conditional, Filtering, Objective, Unlikelihood
+from phf.objectives import (
+    AWR,
+    MAX_WEIGHT,
+    MLE,
+    RWR,
+    Conditional,
+    Filtering,
+    Objective,
+    Unlikelihood,
+    UnlikelihoodBlend,
+    complete,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "objective_losses.json").read_text())
 
@@ -26,6 +37,7 @@ ALL = [
     Unlikelihood(threshold=-0.5),
     RWR(beta=0.5),
     AWR(alpha=0.3, beta=0.5),
+    UnlikelihoodBlend(alpha=0.7),
 ]
 
 
@@ -69,15 +81,17 @@ def test_conditional_that_drops_all_controls_is_mle():
 
 
 @pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
-def test_unscored_tokens_train_as_mle(objective):
+def test_unscored_tokens_train_as_mle_under_awr_with_its_alpha(objective):
+    """Every scored token of AWR has the factor alpha; without it an unscored one would weigh 1 / alpha of these."""
     logprob, reward, value = tokens()
     logprob.requires_grad_()
     value.requires_grad_()
     unscored = torch.full_like(reward, math.nan)
     loss = objective.token_loss(logprob, unscored, value)
-    torch.testing.assert_close(loss, -logprob)
+    factor = objective.alpha if isinstance(objective, AWR) else 1.0
+    torch.testing.assert_close(loss, -factor * logprob)
     loss.sum().backward()
-    torch.testing.assert_close(logprob.grad, torch.full_like(logprob, -1.0))
+    torch.testing.assert_close(logprob.grad, torch.full_like(logprob, -factor))
     assert value.grad is None or not value.grad.any()
 
 
@@ -121,6 +135,38 @@ def test_golden_losses_and_gradients(case, name, objective):
     assert logits.grad[0, 0].tolist() == pytest.approx(golden["grad_first_row"], rel=1e-5, abs=1e-12)
 
 
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=["case0", "case1"])
+@pytest.mark.parametrize("alpha", [1.0, 0.01])
+def test_the_blend_is_the_formula_in_float64(case, alpha):
+    """-(1 - s) log p - alpha s log(1 - p), token by token in plain numbers; the released code trains it at a threshold of 0."""
+    wanted, count = 0.0, 0
+    for logits, ids, scores in zip(case["logits"], case["tokens"], case["misalignment_scores"], strict=True):
+        for row, target, score in zip(logits[:-1], ids[1:], scores[1:], strict=True):
+            probability = math.exp(row[target]) / math.fsum(map(math.exp, row))
+            score = min(1.0, max(0.0, score))
+            wanted += -(1 - score) * math.log(probability) - alpha * score * math.log1p(-probability)
+            count += 1
+    logprob = torch.tensor(case["logits"], dtype=torch.float64)[:, :-1].log_softmax(-1)
+    logprob = logprob.gather(-1, torch.tensor(case["tokens"])[:, 1:, None]).squeeze(-1)
+    reward = -torch.tensor(case["misalignment_scores"], dtype=torch.float64)[:, 1:]
+    loss = UnlikelihoodBlend(alpha).token_loss(logprob, reward).mean()
+    assert loss.item() == pytest.approx(wanted / count, rel=1e-12)
+
+
+def test_the_blend_of_known_numbers():
+    """By hand: s = 0.25, p = 0.5, alpha = 2: 0.75 ln 2 + 0.5 ln 2; scores beyond [0, 1] are clipped, and counted."""
+    half = torch.tensor([math.log(0.5)] * 3, dtype=torch.float64)
+    reward = torch.tensor([-0.25, 0.5, -3.0], dtype=torch.float64)
+    loss = UnlikelihoodBlend(2.0).token_loss(half, reward)
+    assert loss.tolist() == pytest.approx([1.25 * math.log(2), math.log(2), 2 * math.log(2)], rel=1e-15)
+    reward[0] = math.nan
+    assert UnlikelihoodBlend(2.0).facts(reward)["clipped_share"].item() == 1.0
+    starts = np.array([0])
+    remark = UnlikelihoodBlend().check([(np.array([-0.5, -1.5, 0.1, np.nan], np.float32), starts)])
+    assert remark == "unlikelihood-blend: 2 of 4 rewards lie outside [-1, 0] and are clipped"
+    assert "this is maximum likelihood" in UnlikelihoodBlend().check([(np.zeros(3, np.float32), starts)])
+
+
 # what they do to the data
 
 
@@ -137,6 +183,16 @@ def test_filtering_uses_the_mean_of_scored_segments():
     assert not filtering.keep(np.array([-0.4, -0.7], np.float32))
     assert filtering.keep(np.array([-0.4, np.nan], np.float32))
     assert filtering.keep(np.array([np.nan], np.float32)), "nothing known against it"
+
+
+def test_filtering_keeps_or_drops_documents_that_could_not_be_scored():
+    rewards, starts = np.array([np.nan, -0.4, -0.7, np.nan, np.nan], np.float32), np.array([0, 1, 2, 3])
+    keep, drop = Filtering(threshold=-0.5), Filtering(threshold=-0.5, unscored="drop")
+    assert keep.keep_each(rewards, starts).tolist() == [True, True, False, True]
+    assert drop.keep_each(rewards, starts).tolist() == [False, True, False, False]
+    assert not drop.keep(np.array([np.nan], np.float32))
+    assert keep.check([(rewards, starts)]) == "filtering: 2 of 4 documents could not be scored and are kept; it keeps 3"
+    assert drop.check([(rewards, starts)]) == "filtering: 2 of 4 documents could not be scored and are dropped; it keeps 1"
 
 
 documents = st.lists(
@@ -157,6 +213,50 @@ class Sparse(Objective):
 
     def keep(self, rewards):
         return len(rewards) % 2 == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Documented:
+    """A plugin of the documented contract alone: it inherits nothing, and defines a part of it."""
+
+    strength: float = 1.0
+    control_tokens: tuple[str, ...] = ("<|good|>",)
+
+    def controls(self, rewards, rng):
+        return np.where(rewards > 0, 0, -1).astype(np.int8)
+
+    def token_loss(self, logprob, reward, value=None):
+        return -self.strength * logprob
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    """Another one, without a `__dict__`, and with a field that `Objective` has a property for."""
+
+    control_tokens: tuple[str, ...]
+
+    def keep(self, rewards):
+        return len(rewards) > 1
+
+
+def test_a_plugin_is_completed():
+    objective = complete(Documented(strength=2.0))
+    assert isinstance(objective, Objective)
+    assert isinstance(objective, Documented)
+    assert (objective.control_tokens, objective.strength, objective.needs_value) == (("<|good|>",), 2.0, False)
+    corpus = [(np.array([-1.0, 1.0], np.float32), np.array([0]))]
+    assert objective.resolve(corpus) is objective
+    assert objective.check(corpus) is None
+    assert objective.keep_each(*corpus[0]).tolist() == [True]
+    assert objective.controls(corpus[0][0], np.random.default_rng(0)).tolist() == [-1, 0]
+    assert objective.token_loss(torch.tensor([-1.0]), torch.zeros(1)).tolist() == [2.0]
+    assert objective.weight(torch.zeros(1)) is None
+    assert complete(objective) is objective
+    assert dataclasses.replace(objective, strength=3.0).strength == 3.0
+    slotted = complete(Slotted(("<|x|>",)))
+    assert slotted.control_tokens == ("<|x|>",)
+    assert slotted.keep_each(np.zeros(3), np.array([0, 1])).tolist() == [False, True]
+    assert complete(MLE()) == MLE()
 
 
 def test_controls_drop_their_share_and_repeat_under_a_seed():
@@ -217,6 +317,7 @@ def test_no_gradient_through_the_weight_of_awr():
         (lambda: RWR(beta=0.0), "beta is 0.0"),
         (lambda: AWR(alpha=2.0), "alpha is 2.0"),
         (lambda: Unlikelihood(threshold=0.0, alpha=-1.0), "alpha is -1.0"),
+        (lambda: UnlikelihoodBlend(alpha=-1.0), "alpha is -1.0"),
     ],
 )
 def test_wrong_settings_say_what_is_expected(make, message):
@@ -259,7 +360,9 @@ def test_a_corpus_in_chunks_is_the_same_corpus(objective):
     assert str(in_chunks.value) == str(whole.value)
 
 
-@pytest.mark.parametrize("objective", [Filtering(0.0), Conditional(0.0), Unlikelihood(0.0, 1.0), RWR(1.0), AWR(0.5, 1.0)])
+@pytest.mark.parametrize(
+    "objective", [Filtering(0.0), Conditional(0.0), Unlikelihood(0.0, 1.0), UnlikelihoodBlend(), RWR(1.0), AWR(0.5, 1.0)]
+)
 def test_an_objective_that_uses_rewards_refuses_a_corpus_without_any(objective):
     unscored = [(np.full(6, np.nan, np.float32), np.array([0, 2]))] * 2
     with pytest.raises(InputError, match="needs rewards, but none of 12 segments has one"):

@@ -5,7 +5,7 @@ import math
 import torch
 
 from phf.head import Logits
-from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood
+from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood, UnlikelihoodBlend
 
 OBJECTIVES = [
     MLE(),
@@ -14,6 +14,7 @@ OBJECTIVES = [
     Unlikelihood(threshold=-0.5, alpha=0.7),
     RWR(beta=0.5),
     AWR(alpha=0.3, beta=0.5),
+    UnlikelihoodBlend(alpha=0.7),
 ]
 BENDS = [Logits(), Logits(scale=0.25), Logits(softcap=3.0), Logits(scale=2.0, softcap=1.5)]
 

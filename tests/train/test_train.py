@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from phf import config
+from phf import config, plugins
 from phf.config import yaml
 from phf.errors import InputError, Stopped
 from phf.train import train
@@ -30,6 +34,7 @@ OBJECTIVES = {
     "unlikelihood": {"threshold": -0.5},
     "rwr": {"beta": 1.0},
     "awr": {"alpha": 0.5, "beta": 1.0},
+    "unlikelihood-blend": {"alpha": 0.5},
 }
 
 
@@ -300,7 +305,7 @@ def test_a_full_disk_is_an_error_and_what_was_saved_is_whole(tokens, tmp_path, l
     command = [sys.executable, "-c", FULL_DISK, str(tokens), str(tmp_path / "run")]
     done = subprocess.run([*command, str(limit)], capture_output=True, text=True, env=environment)
     assert "step 8 could not be saved (" in done.stderr, done.stderr
-    assert "is the disk full?); what was saved before is whole. Make room on the disk and run the same command" in done.stderr
+    assert "is the disk full?); what was saved before is whole. Free space on the disk and run the same command" in done.stderr
     assert "training resumes from step 4" in done.stderr
     assert [path.name for path in (tmp_path / "run").glob("state-*")] == ["state-4"]
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-4"]
@@ -443,6 +448,56 @@ def test_a_checkpoint_says_what_it_is(tokens, tmp_path):
     assert not (out / "value_head.safetensors").exists()
     awr = go(tokens, tmp_path / "awr", "awr").checkpoint
     assert load_file(awr / "value_head.safetensors")["weight"].any(), "the value head learned"
+
+
+@dataclass(frozen=True)
+class Louder:
+    """An objective of a plugin, of the documented contract alone."""
+
+    factor: float = 2.0
+    needs_value = False
+    control_tokens = ("<|good|>",)
+
+    def keep(self, rewards):
+        return True
+
+    def controls(self, rewards, rng):
+        return np.where(rewards >= 0, 0, -1).astype(np.int8)
+
+    def token_loss(self, logprob, reward, value=None):
+        return -self.factor * logprob
+
+
+def test_an_objective_of_a_plugin_trains_stops_and_is_initialised_from(tokens, tmp_path, monkeypatch):
+    known = dict(plugins.available("objectives"))
+    known["louder"] = EntryPoint("louder", f"{__name__}:Louder", "phf.objectives")
+    monkeypatch.setattr(plugins, "available", lambda kind: known)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or SimpleNamespace(Louder=Louder))
+    with monkeypatch.context() as patch:
+        stop_after(7, patch)
+        with pytest.raises(Stopped):
+            go(tokens, tmp_path / "run", "louder", {"factor": 3.0})
+    out = go(tokens, tmp_path / "run", "louder", {"factor": 3.0}).checkpoint
+    line = lines(tmp_path / "run")[0]
+    assert line["loss"] == pytest.approx(3 * line["nll"], rel=1e-5)
+    notes = json.loads((out / "phf.json").read_text())
+    assert notes["objective"] == {"name": "louder", "factor": 3.0}
+    assert notes["control_tokens"] == ["<|good|>"]
+    again = go(tokens, tmp_path / "next", "louder", {"factor": 1.0}, init=config.Init(run=str(tmp_path / "run")), tokens=1152)
+    assert again.step == 2
+
+
+def test_a_run_of_the_first_release_can_be_resumed(tokens, tmp_path):
+    """Its config.yaml knows neither `objective.value` nor `train.trust_remote_code`."""
+    go(tokens, tmp_path / "run", "awr")
+    path = tmp_path / "run/config.yaml"
+    recorded = yaml.read_yaml(path)
+    del recorded["objective"]["value"]
+    del recorded["train"]["kernel"]
+    path.write_text(yaml.to_yaml(recorded))
+    assert go(tokens, tmp_path / "run", "awr").already_done
+    with pytest.raises(InputError, match=r'objective\.value was "linear", now "sigmoid"'):
+        go(tokens, tmp_path / "run", "awr", {"alpha": 0.5, "beta": 1.0, "value": "sigmoid"})
 
 
 def test_a_quantile_is_resolved_and_recorded(tokens, tmp_path):

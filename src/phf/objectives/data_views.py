@@ -54,7 +54,7 @@ class Filtering(Objective):
         return dataclasses.replace(self, threshold=resolve_threshold(self.threshold, DocumentMeans(corpus)))
 
     def keep(self, rewards: np.ndarray) -> bool:
-        """Return whether the mean reward of a document's scored segments reaches the threshold; `unscored` decides where none is."""
+        """Return whether the mean of a document's scored segments reaches the threshold; `unscored` decides where none is."""
         return bool(self.keep_each(np.asarray(rewards), np.zeros(1, np.int64))[0])
 
     def keep_each(self, rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:

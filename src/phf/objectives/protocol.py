@@ -139,6 +139,8 @@ def complete(component: Any) -> Objective:
     whole: Objective = object.__new__(_completed(kind))
     fields = [*getattr(component, "__dict__", {}), *getattr(kind, "__dataclass_fields__", {})]
     vars(whole).update({name: getattr(component, name) for name in fields})
+    for name in getattr(kind, "__slots__", ()):
+        object.__setattr__(whole, name, getattr(component, name))  # it may be frozen
     return whole
 
 

@@ -122,5 +122,16 @@ def _check_same(folder: RunFolder, made_from: dict[str, Any]) -> None:
     if not folder.config.exists():
         return
     recorded = read_yaml(folder.config)
-    same = {key: recorded["train"][key] for key in _HOW if key in recorded.get("train", {})}
+    recorded = _with_defaults(recorded, str(folder.config))
+    same = {key: recorded["train"][key] for key in _HOW}
     artifacts.check_unchanged(folder.path, recorded, made_from | {"train": made_from["train"] | same})
+
+
+def _with_defaults(recorded: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return what config.yaml records, with the defaults of fields that its version of phf did not have."""
+    try:
+        options = config.plain(config.check(config.Train, recorded["train"], f"{where}: train"))
+        component = config.Component.model_validate(recorded["objective"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: not what `phf train` writes ({error}); restore it from a copy") from None
+    return recorded | {"train": options, "objective": {"name": component.name, **vars(load(component))}}

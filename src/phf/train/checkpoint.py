@@ -165,6 +165,6 @@ def _writing(run: RunFolder, step: int) -> Iterator[None]:
         if not isinstance(error, OSError):  # torch and safetensors do not say it plainly
             reason = f"{reason}; is the disk full?"
         raise InputError(
-            f"{run.path}: step {step} could not be saved ({reason}); what was saved before is whole. Make room on the disk and "
+            f"{run.path}: step {step} could not be saved ({reason}); what was saved before is whole. Free space on the disk and "
             f"run the same command again: {kept}"
         ) from error
