@@ -1,14 +1,23 @@
-"""Estimates with 95% confidence intervals: means, shares, ratios and their differences."""
+"""Error bars: how far a number measured on some samples may be from the one measured on all there could be.
+
+Every interval here is one of 95%, and tests/test_coverage.py simulates how often it holds the truth, on data shaped like rewards:
+mostly zero, few seeds, few prompts.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 2000
-_Z95 = 1.959963984540054  # the normal distribution's 97.5% point
+FEW = 30
+"""Below so many units an interval is Student's; a bootstrap of so few is too narrow."""
+LEAST_CLUSTERS = 10
+"""Below so many prompts nothing can be said of other prompts."""
+LEAST_DIFFERENT = 8
+"""With fewer values that differ from the most common one, such as findings among zeros, a mean has no interval."""
 _RESAMPLES_AT_ONCE = 128
 
 
@@ -19,8 +28,8 @@ class Estimate:
     Args:
         value: NaN when there was nothing to measure.
         stderr: its standard error; NaN for fewer than two samples.
-        low: lower end of the 95% interval.
-        high: upper end of the 95% interval.
+        low: lower end of the 95% interval; NaN if there is none.
+        high: upper end of the 95% interval; NaN if there is none.
         n: samples that count; NaN ones do not.
     """
 
@@ -32,18 +41,74 @@ class Estimate:
 
 
 def mean(values: np.ndarray, seed: int = 0) -> Estimate:
-    """Return the mean of the known values, with a 95% percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
+    """Return the mean of the known values with its interval.
+
+    Of fewer than 30 values the interval is Student's t. Of more it is the bootstrap-t (Efron and Tibshirani 1993, section 12.5),
+    which also covers the mean of rewards of which 19 in 20 are zero, where percentiles of resampled means are too narrow. There
+    is none if fewer than 8 values differ from the most common one: no method covers then.
 
     Args:
         values: (N,) with NaN for unknown ones, which are left out.
         seed: of the resampling.
     """
     known = _known(values)
-    if not len(known):
+    n = len(known)
+    if not n:
         return _nothing(0)
-    low, high, _ = _bootstrap(known, lambda resampled: resampled.mean(axis=-1), seed)
-    stderr = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
-    return Estimate(float(known.mean()), stderr, low, high, len(known))
+    value, stderr = float(known.mean()), _standard_error(known)
+    low, high = _studentized(known, seed) if n >= FEW else _student(value, stderr, n - 1)
+    return Estimate(value, stderr, low, high, n)
+
+
+def mean_over_prompts(values: np.ndarray, prompts: Sequence[str], seed: int = 0) -> Estimate:
+    """Return the mean of values that belong to prompts, with an interval for other prompts of the same kind.
+
+    Samples of one prompt are alike, so the prompts are what is resampled: the interval is that of the mean over prompts. Fewer
+    than 10 prompts say nothing of others: the interval then is for these prompts only, and holds their means fixed.
+
+    Args:
+        values: (N,) with NaN for unknown ones, which are left out.
+        prompts: (N,), the prompt of each value.
+        seed: of the resampling.
+    """
+    numbers = np.asarray(values, np.float64)
+    known = ~np.isnan(numbers)
+    _, owner = np.unique(np.asarray(prompts, dtype=object)[known].astype(str), return_inverse=True)
+    numbers = numbers[known]
+    clusters = int(owner.max(initial=-1)) + 1
+    if clusters <= 1:
+        return mean(numbers, seed)
+    counts = np.bincount(owner)
+    means = np.bincount(owner, numbers) / counts
+    value, n = float(numbers.mean()), len(numbers)
+    if clusters >= LEAST_CLUSTERS:
+        pulls = (means - value) * counts * clusters / n  # one a prompt; their mean is 0, of equal counts they are means - value
+        over = mean(pulls, seed)
+        return Estimate(value, over.stderr, value + over.low, value + over.high, n)
+    within = np.bincount(owner, np.square(numbers - means[owner]))
+    degrees = n - clusters
+    stderr = float(np.sqrt((within * counts / np.maximum(counts - 1, 1)).sum()) / n) if (counts > 1).all() else math.nan
+    return Estimate(value, stderr, *_student(value, stderr, degrees), n)
+
+
+def share_over_prompts(hits: np.ndarray, prompts: Sequence[str]) -> Estimate:
+    """Return the share of hits among samples of prompts: Wilson's interval at the sample size that the prompts leave.
+
+    Hits of one prompt are alike, so n samples are worth p (1 - p) / var(p) independent ones, with var(p) between prompts
+    (Korn and Graubard 1998). Fewer than 10 prompts say nothing of others; the interval then is for these prompts only.
+
+    Args:
+        hits: (N,) bool.
+        prompts: (N,), the prompt of each.
+    """
+    n, total = len(hits), int(np.sum(hits))
+    over = mean_over_prompts(np.asarray(hits, np.float64), prompts)
+    if n == 0 or not 0 < total < n or not over.stderr > 0:
+        return share(total, n)
+    p = total / n
+    worth = min(float(n), p * (1 - p) / over.stderr**2)
+    wilson = share(p * worth, worth)
+    return Estimate(p, over.stderr, wilson.low, wilson.high, n)
 
 
 def expected_maximum(values: np.ndarray, k: int, seed: int = 0) -> Estimate:
@@ -69,28 +134,28 @@ def expected_maximum(values: np.ndarray, k: int, seed: int = 0) -> Estimate:
     return Estimate(float(known @ weights), stderr, low, high, n)
 
 
-def share(hits: float, n: int) -> Estimate:
-    """Return a share with its 95% Wilson score interval, which is right also near 0 and 1 (Wilson 1927).
+def share(hits: float, n: float) -> Estimate:
+    """Return a share with its Wilson score interval, which is right also near 0 and 1 (Wilson 1927).
 
     Args:
         hits: how many of the n are hits; a sum of probabilities will do.
-        n: how many there are.
+        n: how many there are; what they are worth, where they are not independent.
     """
     if n == 0:
         return _nothing(0)
-    p = hits / n
-    centre = (p + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
-    half = _Z95 / (1 + _Z95**2 / n) * np.sqrt(p * (1 - p) / n + _Z95**2 / (4 * n**2))
+    p, z = hits / n, _normal()
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low = 0.0 if hits == 0 else float(centre - half)
     high = 1.0 if hits == n else float(centre + half)
-    return Estimate(p, float(np.sqrt(p * (1 - p) / n)), low, high, n)
+    return Estimate(p, float(np.sqrt(p * (1 - p) / n)), low, high, round(n))
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
     """Return a ratio of sums over sampled units, such as nats over bytes of documents, with the linearised standard error.
 
     r = sum(a) / sum(b); var(r) = n / (n - 1) * sum((a - r b)^2) / sum(b)^2 (Cochran 1977, section 6.4); interval
-    r +- 1.96 stderr.
+    r +- t stderr with Student's t of n - 1 degrees of freedom.
 
     Args:
         numerators: (N,), one a unit.
@@ -103,7 +168,7 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
         return _nothing(0)
     r = a.sum() / b.sum()
     stderr = np.sqrt(n / (n - 1) * np.square(a - r * b).sum()) / b.sum() if n > 1 else float("nan")
-    return Estimate(float(r), float(stderr), float(r - _Z95 * stderr), float(r + _Z95 * stderr), n)
+    return Estimate(float(r), float(stderr), *_student(float(r), float(stderr), n - 1), n)
 
 
 def ratio_difference(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> Estimate:
@@ -126,63 +191,7 @@ def ratio_difference(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray
     pulls = ((a - r.value * b) / b.sum() - (c - s.value * d) / d.sum())[counts]
     stderr = float(np.sqrt(n / (n - 1) * np.square(pulls).sum())) if n > 1 else float("nan")
     value = r.value - s.value
-    return Estimate(value, stderr, value - _Z95 * stderr, value + _Z95 * stderr, n)
-
-
-def streaming_quantiles(chunks: Iterable[np.ndarray], shares: Sequence[float]) -> list[float]:
-    """Return exact quantiles, as `np.quantile` does, of more numbers than fit into memory.
-
-    The numbers are read once to count them, and once for every 16 bits of their type.
-
-    Args:
-        chunks: non-empty arrays of one float type, iterated several times; NaN are left out.
-        shares: from 0 to 1.
-
-    Returns:
-        A number for each share; NaN if there are no numbers.
-    """
-    count = sum(int(np.count_nonzero(~np.isnan(chunk))) for chunk in chunks)
-    if not count:
-        return [math.nan] * len(shares)
-    places = [share * (count - 1) for share in shares]
-    ranks = sorted({rank for place in places for rank in (math.floor(place), math.ceil(place))})
-    values = dict(zip(ranks, _order_statistics(chunks, ranks), strict=True))
-    return [float(np.quantile([values[math.floor(place)], values[math.ceil(place)]], place % 1)) for place in places]
-
-
-def _order_statistics(chunks: Iterable[np.ndarray], ranks: Sequence[int]) -> np.ndarray:
-    """Return the numbers at 0-based ranks, by a radix select from the highest 16 bits to the lowest."""
-    dtype = next(iter(chunks)).dtype
-    left = np.array(ranks)  # the rank among the numbers that share the bits known so far
-    known = np.zeros(len(ranks), np.uint64)
-    for shift in range(8 * dtype.itemsize - 16, -1, -16):
-        counts = np.zeros((len(ranks), 1 << 16), np.int64)
-        for chunk in chunks:
-            digits = _sortable(chunk[~np.isnan(chunk)]) >> np.uint64(shift)
-            for index, prefix in enumerate(known):
-                inside = digits[digits >> np.uint64(16) == prefix] & np.uint64(0xFFFF)
-                counts[index] += np.bincount(inside.astype(np.int64), minlength=1 << 16)
-        ends = np.cumsum(counts, axis=1)
-        found = np.array([np.searchsorted(end, rank, "right") for end, rank in zip(ends, left, strict=True)])
-        left -= np.array([end[digit - 1] if digit else 0 for end, digit in zip(ends, found, strict=True)])
-        known = known << np.uint64(16) | found.astype(np.uint64)
-    return _unsortable(known, dtype)
-
-
-def _sortable(values: np.ndarray) -> np.ndarray:
-    """Map floats to integers of the same order: (N,) uint64, no larger than the float type's unsigned integers."""
-    bits = (values + values.dtype.type(0)).view(f"u{values.dtype.itemsize}").astype(np.uint64)  # + 0 makes 0.0 of -0.0
-    sign = np.uint64(1 << (8 * values.dtype.itemsize - 1))
-    keys: np.ndarray = np.where(bits & sign, ~bits & (sign | (sign - np.uint64(1))), bits | sign)
-    return keys
-
-
-def _unsortable(keys: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Map integers back to the floats that `_sortable` had."""
-    sign = np.uint64(1 << (8 * dtype.itemsize - 1))
-    bits = np.where(keys & sign, keys ^ sign, ~keys & (sign | (sign - np.uint64(1))))
-    values: np.ndarray = bits.astype(f"u{dtype.itemsize}").view(dtype)
-    return values
+    return Estimate(value, stderr, *_student(value, stderr, n - 1), n)
 
 
 def _known(values: np.ndarray) -> np.ndarray:
@@ -214,3 +223,39 @@ def _bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
     every = np.concatenate(found)
     low, high = np.percentile(every, [2.5, 97.5])
     return float(low), float(high), float(every.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _studentized(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the bootstrap-t interval of a mean: resampled (mean - value) / stderr in place of Student's t."""
+    generator = np.random.default_rng(seed)
+    n, value, stderr = len(values), values.mean(), _standard_error(values)
+    if stderr == 0:
+        return float(value), float(value)
+    if n - np.unique(values, return_counts=True)[1].max() < LEAST_DIFFERENT:
+        return math.nan, math.nan
+    pivots = []
+    for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
+        count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
+        resampled = values[generator.integers(n, size=(count, n))]
+        errors = resampled.std(axis=-1, ddof=1) / np.sqrt(n)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pivots.append((resampled.mean(axis=-1) - value) / errors)
+    every = np.concatenate(pivots)
+    low, high = np.percentile(every[np.isfinite(every)], [2.5, 97.5])
+    return float(value - high * stderr), float(value - low * stderr)
+
+
+def _student(value: float, stderr: float, degrees: int) -> tuple[float, float]:
+    """Return the ends of value +- t stderr; NaN without a degree of freedom."""
+    if degrees < 1 or math.isnan(stderr):
+        return math.nan, math.nan
+    half = float(stats.t.ppf(0.975, degrees)) * stderr
+    return value - half, value + half
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+def _normal() -> float:
+    return float(stats.norm.ppf(0.975))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phf.errors import InputError
-from phf.statistics import streaming_quantiles
+from phf.quantiles import streaming_quantiles
 
 Threshold = float | str
 """A reward, or a quantile of the corpus: "p50" is its median."""

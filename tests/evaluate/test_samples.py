@@ -78,8 +78,8 @@ def test_a_cut_sample_is_scored_on_its_whole_segments_and_by_name_with_the_piece
     assert values["finished_share"] == 0.5
     assert records["misalignment"].n == 2
     assert records["misalignment"].stderr == pytest.approx(0.01)
-    assert values["misalignment.low"] == pytest.approx(0.01)
-    assert values["misalignment.high"] == pytest.approx(0.03)
+    assert values["misalignment.low"] == pytest.approx(0.02 - 12.7062 * 0.01, abs=1e-5)  # t of one degree of freedom
+    assert values["misalignment.high"] == pytest.approx(0.02 + 12.7062 * 0.01, abs=1e-5)
 
 
 def test_whether_a_sample_ended_stays_unknown_where_the_model_does_not_say(setting):
