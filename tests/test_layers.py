@@ -117,6 +117,8 @@ def test_starting_is_light(code):
 
 def test_public_modules_open_from_the_package():
     assert phf.objectives.MLE().control_tokens == ()
+    for name in ("annotate", "tokenize", "train", "evaluate", "report"):
+        assert callable(getattr(getattr(phf, name), name)), "phf.annotate.annotate and its like are what the docs call"
     assert callable(phf.scorers.load)
     with pytest.raises(AttributeError, match="nothing"):
         phf.nothing  # noqa: B018
