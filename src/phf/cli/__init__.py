@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phf import __version__
-from phf.cli import generate, stages, tools
+from phf.cli import export, generate, stages, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped
 
@@ -24,7 +24,7 @@ reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.redteam, stages.report),
     "The whole job": (stages.run,),
-    "Pieces": (generate.generate, tools.inspect, tools.schema),
+    "Pieces": (generate.generate, export.export, tools.inspect, tools.schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

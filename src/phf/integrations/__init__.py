@@ -1,0 +1,1 @@
+"""The objectives in other people's trainers, one module a library."""
