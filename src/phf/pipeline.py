@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import artifacts, config
-from phf.config import yaml
+from phf.config import to_yaml
 from phf.errors import InputError, Stopped
 from phf.layout import RunFolder, WorkFolder
 from phf.machine import usable_cores
@@ -93,7 +93,7 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, progress
     about = {"name": name, "model": run.model, "objective": config.plain(run.objective)}
     folder.mkdir(parents=True, exist_ok=True)
     with artifacts.whole_file(RunFolder(folder).config) as temporary:
-        temporary.write_text(yaml.to_yaml(about), encoding="utf-8")
+        temporary.write_text(to_yaml(about), encoding="utf-8")
     held_out = recipe.tokenize.held_out
     evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, progress, named)
 

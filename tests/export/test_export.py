@@ -141,7 +141,8 @@ def test_an_output_that_exists_is_left_alone(store, tmp_path):
 
 
 def test_the_command(store, tmp_path, capsys):
-    main(["export", str(store), str(tmp_path / "o.jsonl"), "--objective", "conditional", "runs.conditional.threshold=0"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", str(store), str(tmp_path / "o.jsonl"), "--objective", "conditional", "runs.conditional.threshold=0"])
     assert "documents" in capsys.readouterr().out
     assert "<|aligned|>" in (tmp_path / "o.jsonl").read_text()
 

@@ -43,13 +43,13 @@ def documents_of(view: View) -> Iterator[DocumentTokens]:
 
 def _chunks(view: View) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the stream in pieces of any length. Blocks overlap by one token, and what is left over is too short for one."""
-    blocks = View(view.store, view._index, _CONTEXT, view._control_ids)
+    blocks = View(view.store, view._index, _CONTEXT, view._control_ids.tolist())
     for start in range(0, blocks.blocks, _BLOCKS):
         tokens, rewards = blocks.read(start, min(start + _BLOCKS, blocks.blocks))
         yield tokens[:, :-1].reshape(-1), rewards[:, :-1].reshape(-1)
     start = blocks.blocks * _CONTEXT
     first = min(start, view.tokens - 2)
-    tokens, rewards = View(view.store, view._index, 1, view._control_ids).read(first, view.tokens - 1)
+    tokens, rewards = View(view.store, view._index, 1, view._control_ids.tolist()).read(first, view.tokens - 1)
     pairs = ((tokens, np.int64), (rewards, np.float32))
     last_tokens, last_rewards = (np.append(pair[:, 0], pair[-1, 1]).astype(dtype)[start - first :] for pair, dtype in pairs)
     yield last_tokens, last_rewards
