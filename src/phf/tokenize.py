@@ -12,6 +12,7 @@ import numpy as np
 from phf import __version__, artifacts, config
 from phf.documents import AnnotatedCorpus, Document, is_held_out, read_annotated
 from phf.errors import InputError
+from phf.locks import locks_output
 from phf.progress import Listener, Progress, silent
 from phf.tokens import DOCUMENT, HELD_OUT, SEGMENT, document_start, encode, load_tokenizer, train_tokenizer, write_shard
 
@@ -35,6 +36,7 @@ class Summary:
     already_done: bool = False
 
 
+@locks_output("tokenize")
 def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Listener = silent) -> Summary:
     """Tokenise an annotated corpus into a token store; the documents set apart go into a store of their own inside it.
 

@@ -14,6 +14,7 @@ from phf.annotate.ray_executor import score_on_ray
 from phf.annotate.tally import Tally
 from phf.artifacts import check_unchanged, read_json, sweep, write_json
 from phf.errors import InputError
+from phf.locks import locks_output
 from phf.progress import Listener, silent
 from phf.scorers import RemoteScorer
 
@@ -50,6 +51,7 @@ class Summary:
     was_finished: bool = False
 
 
+@locks_output("annotate")
 def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_progress: Listener = silent) -> Summary:
     """Segment and score a corpus into `out`, or resume where an earlier run was stopped.
 

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +28,7 @@ from phf.annotate.parts import Part, digest
 from phf.corpora import Row
 from phf.documents import SCHEMA, Document, write_part
 from phf.errors import InputError, MissingExtra
+from phf.processes import die_with_parent
 from phf.scorers import PUBLISHED, RemoteScorer, Scorer, ScorerUnusable
 from phf.segmenters import segment
 
@@ -45,7 +45,7 @@ def serve(handle: int) -> None:
     os.dup2(2, 1)  # what a scorer prints is no output of phf
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    die_with_parent(os.getppid())
     logging.getLogger("phf").setLevel(logging.ERROR)  # the parent has built the same scorers, and has warned already
     connection = Connection(handle)
     with contextlib.suppress(EOFError, OSError):
@@ -56,13 +56,6 @@ def serve(handle: int) -> None:
                 annotator.annotate(messages.receive_request(connection))
         except InputError as error:
             messages.send(connection, Unusable(printable(str(error))))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has ended."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 class Annotator:

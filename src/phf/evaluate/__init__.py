@@ -22,6 +22,7 @@ from phf.evaluate.protocol import (
     hashed_subset,
 )
 from phf.layout import WorkFolder
+from phf.locks import locks_output
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
 from phf.records import EvaluationName, Record
@@ -33,6 +34,7 @@ __all__ = [
 log = logging.getLogger("phf")
 
 
+@locks_output("evaluate")
 def evaluate(
     model: str,
     annotated: Path,

@@ -9,6 +9,7 @@ from typing import Any
 from phf import config, plugins
 from phf.artifacts import read_json, whole_file, write_json
 from phf.errors import InputError, require
+from phf.locks import locks_output
 from phf.progress import Listener, Progress, silent
 from phf.report import figures, guidance, prose, samples, tables
 from phf.report.comparison import Task, tasks_of
@@ -22,6 +23,7 @@ _COLUMNS = (
 )
 
 
+@locks_output("report")
 def report(runs: Sequence[Path], out: Path, options: config.Report | None = None, progress: Listener = silent) -> Path:
     """Compare runs on one page.
 

@@ -11,6 +11,7 @@ from phf import artifacts, config
 from phf.config import read_yaml, to_yaml
 from phf.errors import InputError
 from phf.layout import RunFolder
+from phf.locks import locks_output
 from phf.objectives import load
 from phf.progress import Listener, silent
 from phf.tokens import TokenStore
@@ -36,6 +37,7 @@ class Summary:
     already_done: bool = False
 
 
+@locks_output("train")
 def train(
     tokens: Path, out: Path, name: str, objective: config.Component, options: config.Train, on_progress: Listener = silent
 ) -> Summary:

@@ -33,9 +33,9 @@ def recipe(tmp_path, **changes):
 
 def test_side_by_side_is_one_by_one(tmp_path):
     seen = []
-    pipeline.run(recipe(tmp_path, jobs=1), tmp_path / "one", progress=seen.append)
+    pipeline.run(recipe(tmp_path, jobs=1), tmp_path / "one", on_progress=seen.append)
     together = []
-    page = pipeline.run(recipe(tmp_path, jobs=2), tmp_path / "two", progress=together.append)
+    page = pipeline.run(recipe(tmp_path, jobs=2), tmp_path / "two", on_progress=together.append)
     assert page == tmp_path / "two/report/index.html"
     assert page.stat().st_size > 10_000
     for name in ("mle", "conditional"):
@@ -77,7 +77,7 @@ def test_a_run_cannot_go_on_from_what_there_will_not_be(tmp_path):
         "a": {"objective": "mle", "train": {"init": {"run": "b"}}},
         "b": {"objective": "mle", "train": {"init": {"run": "a"}}},
     }
-    with pytest.raises(InputError, match=r"goes on from itself: a from b from a"):
+    with pytest.raises(InputError, match=r"is initialised from itself: a from b from a"):
         pipeline.run(recipe(tmp_path, runs=circle), tmp_path / "out")
     assert not (tmp_path / "out/annotated").exists()
 

@@ -1,0 +1,70 @@
+"""A recipe run from corpus to report, stage after stage, each resumable; runs are trained and evaluated side by side."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from phf import artifacts, config
+from phf.layout import WorkFolder
+from phf.locks import locks_output
+from phf.machine import usable_cores
+from phf.pipeline.plan import init_run, select
+from phf.pipeline.stages import train_and_evaluate
+from phf.pipeline.workers import Job, run_jobs
+from phf.progress import Listener, silent
+
+
+def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress: Listener = silent) -> Path:
+    """Run a recipe: annotate, tokenize, then train and evaluate each run, then report. What is done already is left alone.
+
+    Args:
+        recipe: the whole job.
+        out: folder of all its outputs.
+        only: names of runs to train and evaluate; all of the recipe's if empty. The report shows every run that there is.
+        on_progress: called with the progress of every stage.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        InputError: as the stages do; and for a recipe without runs, or an unknown name in `only`.
+        Stopped: after SIGINT or SIGTERM during training, with the states saved.
+    """
+    return _run(recipe, out, select(recipe, only), on_progress)
+
+
+@locks_output("run")
+def _run(recipe: config.Recipe, out: Path, names: list[str], on_progress: Listener) -> Path:
+    from phf.annotate import annotate
+    from phf.report import report
+    from phf.tokenize import tokenize
+
+    work = WorkFolder(out)
+    with artifacts.whole_file(work.recipe) as temporary:
+        temporary.write_text(config.dump(recipe), encoding="utf-8")
+    trains = any(recipe.runs[name].model is None for name in names)
+    if trains or recipe.corpus.inputs or recipe.corpus.source:
+        annotate(recipe.corpus, recipe.annotate, work.annotated, on_progress)
+    if trains:
+        tokenize(work.annotated, work.tokens, recipe.tokenize, on_progress)
+    _train_and_evaluate_all(recipe, work, names, on_progress)
+    every = [work.run(name) for name in recipe.runs if work.run(name).exists()]
+    return report(every, work.report, recipe.report, on_progress)
+
+
+def _train_and_evaluate_all(recipe: config.Recipe, work: WorkFolder, names: list[str], on_progress: Listener) -> None:
+    """Train and evaluate runs, as many at a time as the machine serves well: one on a GPU, one a core without."""
+    at_once = jobs_at_once(recipe, len(names))
+    if at_once == 1:
+        for name in names:
+            train_and_evaluate(recipe, work, name, on_progress)
+        return
+    jobs = [Job(name, functools.partial(train_and_evaluate, recipe, work, name), init_run(recipe, name)) for name in names]
+    run_jobs(jobs, at_once, max(1, usable_cores() // at_once), on_progress)
+
+
+def jobs_at_once(recipe: config.Recipe, runs: int) -> int:
+    """Return how many of so many runs are trained side by side: `jobs`; else one on a GPU, one a core without."""
+    import torch
+
+    return min(recipe.jobs or (1 if torch.cuda.is_available() else usable_cores()), runs)
