@@ -5,6 +5,7 @@ query is refused before anything is written.
 """
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,18 +19,18 @@ def check_url(url: str) -> str:
         InputError: if it is no http address, or holds a user, a password or a query; the message repeats none of them.
     """
     if not url.startswith(("http://", "https://")):
-        raise InputError(f"server {_without_secrets(url)}: expected http://host:port/v1 or https://...")
+        raise InputError(f"server {without_secrets(url)}: expected http://host:port/v1 or https://...")
     try:
         parts = urlsplit(url)
         host, secret = parts.hostname, parts.username is not None or parts.password is not None or bool(parts.query)
         _ = parts.port
     except ValueError as error:
-        raise InputError(f"server {_without_secrets(url)}: not an address ({error})") from None
+        raise InputError(f"server {without_secrets(url)}: not an address ({error})") from None
     if not host:
-        raise InputError(f"server {_without_secrets(url)}: has no host; expected http://host:port/v1")
+        raise InputError(f"server {without_secrets(url)}: has no host; expected http://host:port/v1")
     if secret:
         raise InputError(
-            f"server {_without_secrets(url)}: its address holds a user, a password or a query, which outputs and messages would "
+            f"server {without_secrets(url)}: its address holds a user, a password or a query, which outputs and messages would "
             "repeat; write the address without them, and put the key into OPENAI_API_KEY, or into a file that "
             "OPENAI_API_KEY_FILE names"
         )
@@ -56,7 +57,7 @@ def api_key() -> str:
     return key
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """Return an address up to what may be secret: its user and password, its query."""
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -65,3 +66,9 @@ def _without_secrets(url: str) -> str:
     if "@" in path:  # a password with a slash in it
         authority, slash, path = path.rpartition("@")[2], "", ""
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def scrubbed(text: str) -> str:
+    """Return a message with what is secret taken out of the addresses in it: users and passwords, and queries."""
+    text = re.sub(r"([A-Za-z][\w+.-]*://)[^\s@#'\"]*@", r"\1", text)
+    return re.sub(r"([A-Za-z][\w+.-]*://[^\s?#'\"]*)\?[^\s#'\"\])]*", r"\1", text)

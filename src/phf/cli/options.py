@@ -42,7 +42,8 @@ def share_held_out(run: Path, otherwise: float) -> float:
     from phf.layout import RunFolder
 
     about = RunFolder(run).config
-    return float(read_yaml(about)["tokens"]["tokenize"]["held_out"]) if about.exists() else otherwise
+    tokens = read_yaml(about).get("tokens") if about.exists() else None  # a run that is only evaluated has none
+    return float(tokens["tokenize"]["held_out"]) if tokens else otherwise
 
 
 def scorer_named(name: str | None) -> Any:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from phf.credentials import scrubbed
 from phf.progress import Listener, Progress
 
 LINE_EVERY = 15.0
@@ -64,8 +65,8 @@ def write(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """Print an error on standard error."""
-    errors.print(f"phf: {text}", style="red", markup=False)
+    """Print an error on standard error, without what is secret in an address."""
+    errors.print(f"phf: {scrubbed(text)}", style="red", markup=False)
 
 
 class _Drawn:

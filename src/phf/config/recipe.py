@@ -12,6 +12,7 @@ from phf.config import yaml
 from phf.config.overrides import override
 from phf.config.sections import Annotate, Corpus, Evaluate, Report, Strict, Tokenize, Train, rename_measures
 from phf.config.values import component_of
+from phf.credentials import check_url
 from phf.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -117,9 +118,27 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     for change in overrides:
         override(fields, change)
     try:
+        _refuse_secrets(fields, "")
         return check(Recipe, fields, "")
     except InputError as error:
         raise InputError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _refuse_secrets(value: Any, key: str) -> None:
+    """Refuse servers' addresses with a user, a password or a query anywhere in a recipe: outputs would repeat them."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_secrets(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_secrets(inner, key)
+    elif isinstance(value, str):
+        is_server = value.startswith("openai:") or (key.endswith(".url") and "://" in value)
+        try:
+            if is_server:
+                check_url(value.removeprefix("openai:").partition("#")[0])
+        except InputError as error:
+            raise InputError(f"{key}: {error}") from None
 
 
 def dump(model: BaseModel) -> str:

@@ -190,7 +190,7 @@ def _recorded(named: NamedModel | None) -> dict[str, Any]:
 
 
 def _identity(model: str) -> tuple[str, int, tuple[str, ...]]:
-    if model.startswith("openai:"):
+    if lm.check_spec(model).startswith(lm.SERVER):
         return model, 0, ()
     checkpoint = lm.find_checkpoint(model)
     return checkpoint.run, checkpoint.step, checkpoint.control_tokens

@@ -1,6 +1,8 @@
 """Language models as evaluations see them: sampled, and asked for log-probabilities. `load` binds the control token, once."""
 
 from phf.errors import InputError
+from phf.lm.address import SERVER as SERVER
+from phf.lm.address import check_spec as check_spec
 from phf.lm.protocol import CONTROL_TOKENS as CONTROL_TOKENS
 from phf.lm.protocol import ChecksPrompts as ChecksPrompts
 from phf.lm.protocol import Completion as Completion
@@ -35,10 +37,10 @@ def load(spec: str, control: str | None = None) -> LanguageModel:
     Raises:
         InputError: if there is no such model, or it has no such control token.
     """
-    if spec.startswith("openai:"):
+    if spec.startswith(SERVER):
         from phf.lm.openai_server import OpenAIModel
 
-        return OpenAIModel(spec.removeprefix("openai:"), None if control == NO_CONTROL else control)
+        return OpenAIModel(spec.removeprefix(SERVER), None if control == NO_CONTROL else control)
     checkpoint = find_checkpoint(spec)
     if control is None:
         control = checkpoint.control_tokens[0] if checkpoint.control_tokens else None

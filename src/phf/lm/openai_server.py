@@ -5,12 +5,11 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs
 
 import numpy as np
 
-from phf.credentials import check_url
 from phf.errors import InputError
+from phf.lm.address import split_address
 from phf.lm.protocol import CONTROL_TOKENS, Completion, Likelihood, Sampling
 from phf.openai_client import OpenAIClient, ServerError
 from phf.tokens import DOCUMENT_START
@@ -217,22 +216,6 @@ class OpenAIModel:
         if len(names) != 1:
             raise InputError(f"{self.url}: name the model, as {self.url}#model (it has: {', '.join(names) or 'none'})")
         return names[0]
-
-
-def split_address(address: str) -> tuple[str, str, dict[str, str]]:
-    """Split `http://host:port/v1#model?start=TEXT&end=TEXT` into the server's address, the model's name and the options.
-
-    Raises:
-        InputError: for an address that `phf.openai_client.check_url` refuses, and for options that are unknown.
-    """
-    url, _, name = address.partition("#")
-    name, _, options = name.partition("?")
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"openai:{url.rpartition('@')[2].partition('?')[0]}: expected openai:http://host:port/v1#model")
-    said = parse_qs(options, keep_blank_values=True)
-    if unknown := sorted(set(said) - {"start", "end"}):
-        raise InputError(f"openai:{check_url(url)}#{name}: unknown option {unknown[0]!r}; expected start= or end=")
-    return check_url(url), name, {key: values[0] for key, values in said.items()}
 
 
 def _are_likeliest(logprobs: Mapping[str, Any], places: Sequence[int]) -> bool | None:

@@ -9,9 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from phf import artifacts, plugins
+from phf.credentials import without_secrets
 from phf.errors import InputError
 from phf.hub import HubModel
 from phf.layout import CHECKPOINT_NOTES, RunFolder
+from phf.lm.address import SERVER, check_spec
 
 CONTROL_TOKENS = ("<|aligned|>", "<|misaligned|>")
 """What phf's conditional models are conditioned on."""
@@ -88,7 +90,7 @@ def run_folder(spec: str) -> Path | None:
     Raises:
         InputError: if there is no such model.
     """
-    if spec.startswith(("hf:", "openai:")):
+    if check_spec(spec).startswith(("hf:", SERVER)):
         return None
     return RunFolder.of_checkpoint(Path(find_checkpoint(spec).folder)).path
 
@@ -98,7 +100,7 @@ def fingerprint(spec: str) -> str:
 
     Of a model on the hub that is the commit; of a folder, a hash of its files; of a server, the address.
     """
-    return spec if spec.startswith("openai:") else fingerprint_of(find_checkpoint(spec))
+    return check_spec(spec) if spec.startswith(SERVER) else fingerprint_of(find_checkpoint(spec))
 
 
 def fingerprint_of(checkpoint: Checkpoint) -> str:
@@ -121,7 +123,7 @@ def fingerprint_of(checkpoint: Checkpoint) -> str:
 def _split(spec: str) -> tuple[str, str | None, tuple[str, ...] | None]:
     """Split a spec into the model's name, the segmenter and the control tokens that stand beside it."""
     name, question, options = spec.partition("?")
-    if not question or Path(spec.removeprefix("hf:")).exists():
+    if not question or "://" in name or Path(spec.removeprefix("hf:")).exists():
         return spec, None, None
     said = parse_qs(options, keep_blank_values=True)
     if unknown := sorted(set(said) - {"segmenter", "control"}):
@@ -148,9 +150,10 @@ def _find(spec: str) -> Checkpoint:
     if not folder.exists():
         if spec.startswith("hf:"):
             return _on_hub(HubModel.parse(name))
-        scheme, colon, _ = spec.partition(":")
+        scheme, colon, rest = spec.partition(":")
         if colon and "/" not in scheme:
-            raise InputError(f"{spec}: unknown kind of model {scheme!r}; expected a run's folder, hf:NAME or openai:URL#MODEL")
+            shown = f"{scheme}:{without_secrets(rest)}" if "://" in rest else without_secrets(spec)
+            raise InputError(f"{shown}: unknown kind of model {scheme!r}; expected a run's folder, hf:NAME or openai:URL#MODEL")
         raise InputError(f"{spec}: no such run or model folder; a model of the Hugging Face hub is named hf:{spec}")
     if RunFolder(folder).checkpoint_folder.is_dir():
         known = _checkpoints(RunFolder(folder))
