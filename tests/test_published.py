@@ -65,7 +65,7 @@ def small(**changes):
             },
         },
         "evaluate": {
-            "measures": {
+            "evaluations": {
                 "text": {"name": "samples", "n": 8, "max_tokens": 20},
                 "style": {"name": "samples", "n": 8, "max_tokens": 20, "scorer": {"name": "regex", "patterns": ["e"]}},
             },
@@ -104,7 +104,7 @@ def test_stand_ins_go_from_their_names_to_the_page(hub, tmp_path):
 
 def test_a_held_out_evaluation_without_a_corpus_says_what_is_missing(hub, tmp_path):
     write_hub_cache(hub, "a/plain", controls=(), value_head=False)
-    recipe = small(runs={"plain": {"model": "hf:a/plain", "objective": "mle"}}, evaluate={"measures": {"heldout": "heldout"}})
+    recipe = small(runs={"plain": {"model": "hf:a/plain", "objective": "mle"}}, evaluate={"evaluations": {"heldout": "heldout"}})
     with pytest.raises(InputError, match="annotated"):
         pipeline.run(recipe, tmp_path / "out")
 
