@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 PHF := $(VENV)/bin/phf
 
-.PHONY: help venv demo demo-all demo-pep8 test test-slow lint bench attack clean
+.PHONY: help venv demo demo-all demo-pep8 test test-integrations test-slow lint bench attack clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,12 @@ test: venv  ## Run the test suite
 
 test-slow: venv  ## Run the slow tests too
 	$(VENV)/bin/pytest -m 'slow or not slow'
+
+test-integrations: venv  ## Install Megatron and TRL into an environment of their own, and have them read what phf writes
+	$(PYTHON) -m venv $(VENV)-integrations
+	$(VENV)-integrations/bin/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	$(VENV)-integrations/bin/pip install --quiet --no-deps megatron-core trl
+	$(VENV)-integrations/bin/pytest tests/integrations tests/export
 
 lint: venv  ## Lint, check formatting, types, layers and spelling
 	$(VENV)/bin/ruff check

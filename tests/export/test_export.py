@@ -14,8 +14,7 @@ from phf.errors import InputError
 from phf.export import export
 from phf.tokens import TokenStore, documents_of, load_tokenizer
 from support import tiny_corpora as tiny
-
-CONDITIONAL = config.Component(name="conditional", threshold=0.0, drop=0.0)
+from support.views import CONDITIONAL, our_view
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +25,6 @@ def corpus():
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, corpus):
     return tiny.token_store(tmp_path_factory.mktemp("store"), corpus)
-
-
-def our_view(store, component, seed=0, epoch=0):
-    """The stream of our own view, block by block of one token, as training reads it: tokens and rewards, each (N,)."""
-    opened = TokenStore.open(store)
-    objective, _ = opened.resolve(config.build("objectives", component))
-    vocabulary = len(load_tokenizer(store / "tokenizer"))
-    ids = [vocabulary + number for number in range(len(objective.control_tokens))]
-    view = opened.view(objective, 1, seed, epoch, ids)
-    tokens, rewards = view.read(0, len(view))
-    return np.append(tokens[:, 0], tokens[-1, 1]), np.append(rewards[:, 0], rewards[-1, 1])
 
 
 @pytest.mark.parametrize(
