@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from support.views import CONDITIONAL, our_view
 
 from phf.export import export
 from phf.integrations.transformers import ObjectiveLoss, RewardCollator
@@ -13,6 +12,7 @@ from phf.learner import Learner
 from phf.objectives import AWR, RWR
 from support import tiny_corpora as tiny
 from support.small_gpt2 import model, own_gradients, rows
+from support.views import CONDITIONAL, our_view
 
 
 def test_megatron_core_reads_back_our_view(tmp_path):
