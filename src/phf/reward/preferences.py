@@ -80,8 +80,8 @@ def agreement(margins: np.ndarray) -> dict[str, float | int]:
 
     Returns:
         pairs: how many; agreement: the share with a margin above 0 (half of those at 0), with its 95% Wilson interval;
-        log_loss: mean -log P(chosen is better); calibration_error: mean over at most 10 bins of equally many pairs of |mean probability
-        of the text that the model prefers - share in which it was chosen|.
+        log_loss: mean -log P(chosen is better); calibration_error: mean over at most 10 bins of equally many pairs of
+        |mean probability of the text that the model prefers - share in which it was chosen|.
     """
     agrees = (margins > 0) + 0.5 * (margins == 0)
     share = statistics.share(float(agrees.sum()), len(margins))
