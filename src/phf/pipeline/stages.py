@@ -21,9 +21,7 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, on_pr
         options = options.model_copy(update={"init": init})
     train(work.tokens, folder, name, run.objective, options, on_progress)
     held_out, objectives = recipe.tokenize.held_out, _objectives(recipe)
-    evaluate(
-        str(folder), work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, objectives=objectives
-    )
+    evaluate(str(folder), work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, objectives=objectives)
 
 
 def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progress: Listener) -> None:
