@@ -1,26 +1,53 @@
 """Language models as evaluations see them: sampled, and asked for log-probabilities. `load` binds the control token, once."""
 
 from phf.errors import InputError
-from phf.lm.address import SERVER as SERVER
-from phf.lm.address import check_spec as check_spec
-from phf.lm.protocol import CONTROL_TOKENS as CONTROL_TOKENS
-from phf.lm.protocol import ChecksPrompts as ChecksPrompts
-from phf.lm.protocol import Completion as Completion
-from phf.lm.protocol import LanguageModel as LanguageModel
-from phf.lm.protocol import Likelihood as Likelihood
-from phf.lm.protocol import LocalWeights as LocalWeights
-from phf.lm.protocol import Placement as Placement
-from phf.lm.protocol import PlacesControl as PlacesControl
-from phf.lm.protocol import ReadsSegments as ReadsSegments
-from phf.lm.protocol import Sampling as Sampling
-from phf.lm.protocol import StreamsTokens as StreamsTokens
-from phf.lm.resolve import NO_CONTROL as NO_CONTROL
-from phf.lm.resolve import Checkpoint as Checkpoint
-from phf.lm.resolve import checkpoints_of as checkpoints_of
-from phf.lm.resolve import find_checkpoint as find_checkpoint
-from phf.lm.resolve import fingerprint as fingerprint
-from phf.lm.resolve import hub_spec as hub_spec
-from phf.lm.resolve import run_folder as run_folder
+from phf.lm.address import SERVER, check_spec
+from phf.lm.protocol import (
+    ChecksPrompts,
+    Completion,
+    LanguageModel,
+    Likelihood,
+    LocalWeights,
+    Placement,
+    PlacesControl,
+    ReadsSegments,
+    Sampling,
+    StreamsTokens,
+)
+from phf.lm.resolve import (
+    CONTROL_TOKENS,
+    NO_CONTROL,
+    Checkpoint,
+    checkpoints_of,
+    find_checkpoint,
+    fingerprint,
+    hub_spec,
+    run_folder,
+)
+
+__all__ = [
+    "CONTROL_TOKENS",
+    "NO_CONTROL",
+    "SERVER",
+    "Checkpoint",
+    "ChecksPrompts",
+    "Completion",
+    "LanguageModel",
+    "Likelihood",
+    "LocalWeights",
+    "Placement",
+    "PlacesControl",
+    "ReadsSegments",
+    "Sampling",
+    "StreamsTokens",
+    "check_spec",
+    "checkpoints_of",
+    "find_checkpoint",
+    "fingerprint",
+    "hub_spec",
+    "load",
+    "run_folder",
+]
 
 
 def load(spec: str, control: str | None = None) -> LanguageModel:
