@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +101,44 @@ def test_a_tokenizer_from_a_folder(tmp_path, tokenizer):
     stage.tokenize(annotated, tmp_path / "tokens", config.Tokenize(tokenizer=str(tmp_path / "given")))
     assert read_json(tmp_path / "tokens" / "meta.json")["vocab_size"] == len(tokenizer)
     assert TokenStore.open(tmp_path / "tokens").meta["document_start"] == tokenizer.convert_tokens_to_ids(DOCUMENT_START)
+
+
+def test_the_number_of_processes_changes_no_byte(tmp_path):
+    annotated = tiny.annotated(tmp_path / "annotated", tiny.documents(300), part=40)
+    pq.write_table(pq.read_table(annotated / "part-00003.parquet"), annotated / "part-00003.parquet", row_group_size=7)
+    for workers in (1, 3):
+        options = config.Tokenize(vocab_size=300, held_out=0.2, workers=workers)
+        stage.tokenize(annotated, tmp_path / str(workers), options)
+    alone, together = tmp_path / "1", tmp_path / "3"
+    for folder in ("", "held-out", "tokenizer"):
+        assert digests(alone / folder) == digests(together / folder)
+    assert stage.tokenize(annotated, alone, config.Tokenize(vocab_size=300, held_out=0.2, workers=2)).already_done
+
+
+def test_an_error_in_a_process_is_raised(tmp_path):
+    annotated = tiny.annotated(tmp_path / "annotated", part=10)
+    with pytest.raises(InputError, match="no column 'toxicity'"):
+        stage.tokenize(
+            annotated, tmp_path / "tokens", config.Tokenize(column="toxicity", workers=2, tokenizer=str(_given(tmp_path)))
+        )
+
+
+def _given(folder):
+    train_tokenizer(["a text"], 300).save_pretrained(folder / "given")
+    return folder / "given"
+
+
+def test_the_share_of_tokens_that_differ_from_whole_documents(tmp_path):
+    """Cut inside a word, a document has other tokens; cut where words begin, the same."""
+    text = "the model reads a text of good and bad sentences"
+    train_tokenizer([text] * 9, 340).save_pretrained(tmp_path / "given")
+    shares = []
+    for name, cut in (("inside", 6), ("between", 9)):
+        annotated = tiny.annotated(tmp_path / name, [Document("a", [text[:cut], text[cut:]], np.zeros(2, np.float32))])
+        options = config.Tokenize(tokenizer=str(tmp_path / "given"), held_out=0.0)
+        shares.append(stage.tokenize(annotated, tmp_path / f"tokens-{name}", options).differing)
+    assert shares[0] > 0.05
+    assert shares[1] == 0
 
 
 def test_documents_without_text_are_counted_and_left_out(tmp_path):

@@ -1,8 +1,9 @@
 """A document in segments with their rewards, and the folder of Parquet parts that holds an annotated corpus."""
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,24 +116,57 @@ def read_annotated(folder: Path, column: str = "rewards") -> Iterator[Document]:
             with its row.
     """
     for path in parts(folder):
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                yield from _read_part(file, path, column)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{path}: not a Parquet file, or a damaged one ({str(error).strip()}); if `phf annotate` wrote it, delete it "
-                "and annotate again: what is there already stays"
-            ) from None
+        with _open_part(path) as file:
+            yield from _read_batches(file.iter_batches, path, 0, file.schema_arrow, column)
 
 
-def _read_part(file: Any, path: Path, column: str) -> Iterator[Document]:
-    names = set(file.schema_arrow.names)
+def row_groups(path: Path) -> list[int]:
+    """Return how many rows each row group of a Parquet part has: what `read_rows` reads alone."""
+    with _open_part(path) as file:
+        metadata = file.metadata
+        return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+
+
+def read_rows(path: Path, group: int, first: int, column: str = "rewards") -> Iterator[Document]:
+    """Read a row group of a Parquet part, document by document.
+
+    Args:
+        path: of the part.
+        group: which row group; one that does not exist has no documents.
+        first: how many rows there are before it, for errors.
+        column: which rewards.
+
+    Raises:
+        InputError: as `read_annotated` does.
+    """
+    with _open_part(path) as file:
+        groups = [group] if group < file.metadata.num_row_groups else []
+        batches = functools.partial(file.iter_batches, row_groups=groups)
+        yield from _read_batches(batches, path, first, file.schema_arrow, column)
+
+
+@contextlib.contextmanager
+def _open_part(path: Path) -> Iterator[Any]:
+    """Open a Parquet part; what is wrong with it while it is read is an InputError that names it."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path}: not a Parquet file, or a damaged one ({str(error).strip()}); if `phf annotate` wrote it, delete it "
+            "and annotate again: what is there already stays"
+        ) from None
+
+
+def _read_batches(
+    batches: Callable[..., Iterable[Any]], path: Path, row: int, schema: pa.Schema, column: str
+) -> Iterator[Document]:
+    names = set(schema.names)
     published = {"texts", "scores"} <= names and not {"segments", column} <= names
     text_column, reward_column, sign = ("texts", "scores", -1) if published else ("segments", column, 1)
     for needed in (text_column, reward_column):
-        _check_column(file.schema_arrow, needed, column, path)
-    row = 0
-    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*({"id"} & names), text_column, reward_column]):
+        _check_column(schema, needed, column, path)
+    for batch in batches(_ROWS_AT_ONCE, columns=[*({"id"} & names), text_column, reward_column]):
         texts = batch.column(text_column).to_pylist()
         # One flat float32 array for the batch, cut at its offsets: no Python float is made.
         rewards = _as_lists(batch.column(reward_column))

@@ -1,8 +1,14 @@
 """The tokenize stage: an annotated corpus to a token store, segment by segment, once for all objectives."""
 
+import contextlib
 import logging
+import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,22 +16,46 @@ from typing import Any
 import numpy as np
 
 from phf import __version__, artifacts, config
-from phf.documents import AnnotatedCorpus, Document, is_held_out, read_annotated
+from phf.documents import AnnotatedCorpus, Document, is_held_out, row_groups
 from phf.errors import InputError
 from phf.locks import locks_output
+from phf.machine import usable_cores
+from phf.processes import die_with_parent
 from phf.progress import Listener, Progress, silent
-from phf.tokens import DOCUMENT, HELD_OUT, SEGMENT, document_start, encode, load_tokenizer, train_tokenizer, write_shard
+from phf.tokens import (
+    HELD_OUT,
+    Encoded,
+    EncodedRows,
+    RoundTrip,
+    Rows,
+    document_start,
+    encode_rows,
+    exact_tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+    vocabulary_size,
+    write_shard,
+)
 
 _SHARD_TOKENS = 64 * 2**20
-_BATCH_SEGMENTS = 8192
 _TRAINING_CHARACTERS = 200_000_000
+_WORKER_BYTES = 8 * 2**20  # of Parquet; less is done sooner than a process is started
 
 log = logging.getLogger("phf")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a token store holds, and what was left out of it."""
+    """What a token store holds, and what was left out of it.
+
+    Args:
+        documents, segments, tokens: to train on.
+        held_out: documents that are held out.
+        empty: documents without a token, left out.
+        continued: whether an earlier run had begun it.
+        already_done: whether an earlier run had finished it.
+        differing: share of a sample's tokens that differ from those of documents tokenised whole; None if it was not counted.
+    """
 
     documents: int
     segments: int
@@ -34,31 +64,34 @@ class Summary:
     empty: int
     continued: bool = False
     already_done: bool = False
+    differing: float | None = None
 
 
 @locks_output("tokenize")
-def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Listener = silent) -> Summary:
-    """Tokenise an annotated corpus into a token store; the documents set apart go into a store of their own inside it.
+def tokenize(annotated: Path, out: Path, options: config.Tokenize, on_progress: Listener = silent) -> Summary:
+    """Tokenise an annotated corpus into a token store; held-out documents go into a store of their own inside it.
 
-    Written shard by shard; called again it goes on with the next shard, and leaves a finished store alone.
+    Written shard by shard; called again it resumes at the next shard, and leaves a finished store alone. The store does not
+    depend on the number of processes, byte for byte.
 
     Args:
         annotated: folder that `annotate` wrote, or published scored data.
         out: folder of the store.
         options: the tokenizer, and the held-out share.
+        on_progress: called as parts are finished.
 
     Raises:
-        InputError: for an unusable corpus, a tokenizer that cannot be loaded or is smaller than the byte alphabet, or an output
-            folder that holds another corpus's tokens.
+        InputError: for an unusable corpus, a tokenizer that cannot be loaded, is smaller than the byte alphabet or does not give
+            texts back, or an output folder that holds another corpus's tokens.
     """
     corpus = AnnotatedCorpus(annotated)
-    wanted = {"corpus": corpus.identity, "tokenize": config.plain(options)}
+    wanted = {"corpus": corpus.identity, "tokenize": _identity(options)}
     meta_path = out / "meta.json"
     if meta_path.exists():
         meta = artifacts.read_json(meta_path)
         artifacts.check_unchanged(out, meta["made_from"], wanted)
         if meta["finished"]:
-            return Summary(**meta["counts"], already_done=True)
+            return _summary(meta, already_done=True)
     else:
         out.mkdir(parents=True, exist_ok=True)
         artifacts.sweep(out)
@@ -70,40 +103,61 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, progress: Lis
             "shards": [],
             "held_out": [],
             "next_part": 0,
+            "next_group": 0,
         }
-    tokenizer = load_tokenizer(_tokenizer(corpus, out, options, progress))
-    start = document_start(tokenizer)
-    dtype = np.uint16 if len(tokenizer) + 2 <= 2**16 else np.uint32  # two more ids for control tokens
-    meta |= {"document_start": start, "vocab_size": len(tokenizer), "dtype": np.dtype(dtype).name, "phf": __version__}
+    folder = _tokenizer(corpus, out, options, on_progress)
+    tokenizer = load_tokenizer(folder)
+    size = vocabulary_size(tokenizer)
+    dtype = np.dtype(np.uint16 if size + 2 <= 2**16 else np.uint32)  # two more ids for control tokens
+    meta |= {
+        "document_start": document_start(tokenizer, options.document_start),
+        "vocab_size": size,
+        "dtype": dtype.name,
+        "phf": __version__,
+    }
     meta.setdefault("counts", {"documents": 0, "segments": 0, "tokens": 0, "held_out": 0, "empty": 0})
+    meta.setdefault("round_trip", vars(RoundTrip()))
     continued = meta["next_part"] > 0
-    _write_shards(corpus, out, options, tokenizer, np.dtype(dtype), meta, progress)
+    _write_shards(corpus, out, options, meta, on_progress)
     if not meta["counts"]["tokens"]:
         raise InputError(f"{annotated}: no training document has any text; nothing to tokenise")
     artifacts.write_json(meta_path, meta | {"finished": True})
-    return Summary(**meta["counts"], continued=continued)
+    return _summary(meta, continued=continued)
 
 
-def _tokenizer(corpus: AnnotatedCorpus, out: Path, options: config.Tokenize, progress: Listener) -> str | Path:
-    """Give the tokenizer of this store as a folder: trained there, or copied there."""
+def _identity(options: config.Tokenize) -> dict[str, Any]:
+    """Return the options that the store depends on."""
+    fields: dict[str, Any] = config.plain(options)
+    del fields["workers"]
+    return {name: value for name, value in fields.items() if (name, value) != ("document_start", None)}
+
+
+def _summary(meta: dict[str, Any], continued: bool = False, already_done: bool = False) -> Summary:
+    known = meta.get("round_trip", {})
+    differing = known["differing"] / known["sampled"] if known.get("sampled") else None
+    return Summary(**meta["counts"], continued=continued, already_done=already_done, differing=differing)
+
+
+def _tokenizer(corpus: AnnotatedCorpus, out: Path, options: config.Tokenize, on_progress: Listener) -> Path:
+    """Return the folder of this store's tokenizer: trained, or copied from elsewhere and made exact."""
     folder = out / "tokenizer"
     if folder.exists():
         return folder
     if options.tokenizer == "train":
-        progress(Progress("tokenize", 0, None, "documents", {"training": f"BPE of {options.vocab_size} entries"}))
+        on_progress(Progress("tokenize", 0, None, "documents", {"training": f"BPE of {options.vocab_size} entries"}))
         training = (document for document in corpus.documents() if not is_held_out(document.id, options.held_out))
-        tokenizer = train_tokenizer(_some(training, _TRAINING_CHARACTERS), options.vocab_size)
+        tokenizer = train_tokenizer(_first_segments(training, _TRAINING_CHARACTERS), options.vocab_size)
         if len(tokenizer) < options.vocab_size:
             log.warning("tokenize: the corpus has merges for only %d of %d entries", len(tokenizer), options.vocab_size)
     else:
-        tokenizer = load_tokenizer(options.tokenizer)
+        tokenizer = exact_tokenizer(load_tokenizer(options.tokenizer))
     with artifacts.whole_directory(folder) as temporary:
         tokenizer.save_pretrained(temporary)
     return folder
 
 
-def _some(documents: Iterable[Document], characters: int) -> Iterator[str]:
-    """Give the segments of the first documents, up to so many characters."""
+def _first_segments(documents: Iterable[Document], characters: int) -> Iterator[str]:
+    """Yield the segments of the first documents, up to so many characters."""
     for document in documents:
         yield from document.segments
         characters -= sum(map(len, document.segments))
@@ -112,99 +166,122 @@ def _some(documents: Iterable[Document], characters: int) -> Iterator[str]:
 
 
 def _write_shards(
-    corpus: AnnotatedCorpus,
-    out: Path,
-    options: config.Tokenize,
-    tokenizer: Any,
-    dtype: np.dtype[Any],
-    meta: dict[str, Any],
-    progress: Listener,
+    corpus: AnnotatedCorpus, out: Path, options: config.Tokenize, meta: dict[str, Any], on_progress: Listener
 ) -> None:
-    """Tokenise part after part; write a shard when it is full, and note in meta.json which part comes next."""
-    paths = corpus.parts
-    counts = meta["counts"]
-    training, held_out = _Shard(dtype), _Shard(dtype)
-    for number in range(meta["next_part"], len(paths)):
-        documents: dict[bool, list[tuple[int, Document]]] = {False: [], True: []}
-        for row, document in enumerate(read_annotated(paths[number], options.column)):
-            documents[is_held_out(document.id, options.held_out)].append((row, document))
-        counts["held_out"] += len(documents[True])
-        for batch in _by_segments(documents[False]):
-            counts["empty"] += training.add(tokenizer, number, batch)
-        for batch in _by_segments(documents[True]):
-            held_out.add(tokenizer, number, batch)
-        progress(Progress("tokenize", number + 1, len(paths), "parts", {"tokens": counts["tokens"] + training.tokens}))
-        if training.tokens >= _SHARD_TOKENS or number == len(paths) - 1:
-            for name, size in training.write(out, meta["shards"]).items():
-                counts[name] += size
-            held_out.write(out / HELD_OUT, meta["held_out"])
-            meta["next_part"] = number + 1
-            artifacts.write_json(out / "meta.json", meta)
-            training, held_out = _Shard(dtype), _Shard(dtype)
+    """Tokenise rows after rows; write a shard when it is full, and note in meta.json which rows come next."""
+    rows = _rows_from(corpus.parts, meta["next_part"], meta.get("next_group", 0))
+    counts, round_trip = meta["counts"], RoundTrip(**meta["round_trip"])
+    training, held_out = Encoded(), Encoded()
+    encoder = _Encoder(out / "tokenizer", options.column, options.held_out, np.dtype(meta["dtype"]))
+    with _encode_all(encoder, rows, _workers(corpus.parts, options.workers)) as results:
+        for part, encoded in results:
+            counts["empty"] += encoded.empty
+            counts["held_out"] += encoded.held_out_count
+            round_trip.add(encoded.round_trip)
+            round_trip.check(options.tokenizer)
+            for shard, documents in ((training, encoded.training), (held_out, encoded.held_out)):
+                if documents.size:
+                    shard.add(*documents.arrays())
+            facts = {"tokens": counts["tokens"] + training.size}
+            on_progress(Progress("tokenize", part.part + part.last, len(corpus.parts), "parts", facts))
+            if training.size >= _SHARD_TOKENS or (part.last and part.part == len(corpus.parts) - 1):
+                for name, size in _write(out, training, meta["shards"]).items():
+                    counts[name] += size
+                _write(out / HELD_OUT, held_out, meta["held_out"])
+                following = {"next_part": part.part + part.last, "next_group": 0 if part.last else part.group + 1}
+                meta |= {**following, "round_trip": vars(round_trip)}
+                artifacts.write_json(out / "meta.json", meta)
+                training, held_out = Encoded(), Encoded()
+    if round_trip.lost:
+        log.warning(
+            "tokenize: %d of %d characters are lost or added when tokens are decoded, in %d documents, first in %s",
+            round_trip.lost, round_trip.characters, round_trip.documents, round_trip.example,
+        )  # fmt: skip
 
 
-class _Shard:
-    """A shard while it fills up."""
+def _write(folder: Path, shard: Encoded, shards: list[dict[str, int]]) -> dict[str, int]:
+    """Write what there is as the next shard of a folder, and note its counts in the list of shards.
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.tokens = 0
-        self._segments = 0
-        self._dtype = dtype
-        self._flat: list[np.ndarray] = []
-        self._segment_parts: list[np.ndarray] = []
-        self._rows: list[tuple[int, int, int]] = []
-
-    def add(self, tokenizer: Any, part: int, documents: list[tuple[int, Document]]) -> int:
-        """Tokenise documents into the shard. Segments without a token are left out, and so are documents without any.
-
-        Returns:
-            How many documents had no token.
-        """
-        texts = [segment for _, document in documents for segment in document.segments]
-        encoded = encode(tokenizer, texts)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        rewards = np.concatenate([np.empty(0, np.float32), *(document.rewards for _, document in documents)])
-        filled = lengths > 0
-        empty, position = 0, 0
-        for row, document in documents:
-            size = int(filled[position : position + len(document.segments)].sum())
-            position += len(document.segments)
-            if size:
-                self._rows.append((self._segments, part, row))
-                self._segments += size
-            else:
-                empty += 1
-        ends = np.cumsum(lengths)
-        segments = np.empty(int(filled.sum()), SEGMENT)
-        segments["start"] = (self.tokens + ends - lengths)[filled]
-        segments["reward"] = rewards[filled]
-        self._segment_parts.append(segments)
-        self._flat.append(np.fromiter((token for ids in encoded for token in ids), self._dtype, int(lengths.sum())))
-        self.tokens += int(lengths.sum())
-        return empty
-
-    def write(self, folder: Path, shards: list[dict[str, int]]) -> dict[str, int]:
-        """Write what there is as the next shard of a folder, and note its counts in the list of shards.
-
-        Returns:
-            The counts of tokens, segments and documents; none if there is nothing to write.
-        """
-        if not self.tokens:
-            return {}
-        tokens, segments = np.concatenate(self._flat), np.concatenate(self._segment_parts)
-        write_shard(folder, len(shards), tokens, segments, np.array(self._rows, DOCUMENT))
-        shards.append({"tokens": len(tokens), "segments": len(segments), "documents": len(self._rows)})
-        return shards[-1]
+    Returns:
+        The counts of tokens, segments and documents; none if there is nothing to write.
+    """
+    if not shard.size:
+        return {}
+    tokens, segments, documents = shard.arrays()
+    write_shard(folder, len(shards), tokens, segments, documents)
+    shards.append({"tokens": len(tokens), "segments": len(segments), "documents": len(documents)})
+    return shards[-1]
 
 
-def _by_segments(documents: list[tuple[int, Document]]) -> Iterator[list[tuple[int, Document]]]:
-    """Group documents so that each batch has some thousand segments."""
-    batch, size = [], 0
-    for row, document in documents:
-        batch.append((row, document))
-        size += len(document.segments)
-        if size >= _BATCH_SEGMENTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _rows_from(paths: Sequence[Path], part: int, group: int) -> Iterator[Rows]:
+    """Yield the rows of a corpus, row group by row group, from one on."""
+    for number in range(part, len(paths)):
+        sizes = row_groups(paths[number]) or [0]
+        first = 0
+        for index, size in enumerate(sizes):
+            if number > part or index >= group:
+                yield Rows(paths[number], number, index, first, last=index == len(sizes) - 1)
+            first += size
+
+
+def _workers(paths: Sequence[Path], workers: int | None) -> int:
+    """Return how many processes to tokenise with: by default all cores, fewer for a corpus that is small."""
+    if workers is not None:
+        return workers
+    return max(1, min(usable_cores(), sum(path.stat().st_size for path in paths) // _WORKER_BYTES))
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Tokenises rows in any process."""
+
+    tokenizer: Path
+    column: str
+    held_out: float
+    dtype: np.dtype[Any]
+
+    def __call__(self, rows: Rows) -> EncodedRows:
+        if self.tokenizer not in _loaded:
+            _loaded[self.tokenizer] = load_tokenizer(self.tokenizer)
+        return encode_rows(_loaded[self.tokenizer], rows, self.column, self.held_out, self.dtype)
+
+
+_loaded: dict[Path, Any] = {}
+
+
+@contextlib.contextmanager
+def _encode_all(encoder: _Encoder, rows: Iterator[Rows], workers: int) -> Iterator[Iterator[tuple[Rows, EncodedRows]]]:
+    """Yield an iterator over the encoded rows in order, made by so many processes."""
+    _loaded.clear()
+    if workers == 1:
+        yield ((part, encoder(part)) for part in rows)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(),))
+    try:
+        yield _in_order(pool, encoder, rows, 2 * workers)
+    except BrokenProcessPool:
+        raise InputError(
+            "tokenize: a process was killed, most likely because memory ran out; set tokenize.workers lower"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, encoder: _Encoder, rows: Iterator[Rows], ahead: int
+) -> Iterator[tuple[Rows, EncodedRows]]:
+    """Yield results in order, with at most so many of them under way or waiting."""
+    pending: deque[tuple[Rows, Future[EncodedRows]]] = deque()
+    for part in rows:
+        pending.append((part, pool.submit(encoder, part)))
+        if len(pending) >= ahead:
+            done, future = pending.popleft()
+            yield done, future.result()
+    for done, future in pending:
+        yield done, future.result()
+
+
+def _begin_worker(parent: int) -> None:
+    die_with_parent(parent)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for each core
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers

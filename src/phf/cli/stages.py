@@ -79,7 +79,8 @@ def tokenize(
         summary = run_tokenize(annotated, out, made.tokenize, progress)
     done(
         f"{out}: {summary.tokens:,} tokens of {summary.documents:,} documents; "
-        f"{summary.held_out:,} held out, {summary.empty:,} empty",
+        f"{summary.held_out:,} held out, {summary.empty:,} empty"
+        + ("" if summary.differing is None else f"; {summary.differing:.2%} of tokens differ from documents tokenised whole"),
         summary.already_done,
         f"phf train {out} --objective mle --out {WorkFolder(out.parent).run('mle')}",
     )

@@ -96,6 +96,10 @@ class Tokenize(Strict):
     """Share of documents held out for evaluation, by a hash of their id."""
     column: str = "rewards"
     """Column of rewards."""
+    document_start: str | None = None
+    """Token that documents begin with: `bos`, `eos`, or a token; by default BOS where it differs from EOS, else EOS."""
+    workers: int | None = Field(default=None, ge=1)
+    """Local processes; all cores by default, fewer for a small corpus."""
 
 
 class Init(Strict):

@@ -1,5 +1,8 @@
 """The token store and the tokenizer that fills it."""
 
+from phf.tokens.encoded import Encoded, EncodedRows, Rows, encode_rows
+from phf.tokens.exact import exact_tokenizer
+from phf.tokens.round_trip import RoundTrip
 from phf.tokens.store import DOCUMENT, HELD_OUT, SEGMENT, TokenStore, View, write_shard
 from phf.tokens.stream import DocumentTokens, documents_of
 from phf.tokens.tokenizer import (
@@ -9,6 +12,7 @@ from phf.tokens.tokenizer import (
     load_tokenizer,
     matching_tokenizer,
     train_tokenizer,
+    vocabulary_size,
 )
 
 __all__ = [
@@ -17,13 +21,20 @@ __all__ = [
     "HELD_OUT",
     "SEGMENT",
     "DocumentTokens",
+    "Encoded",
+    "EncodedRows",
+    "RoundTrip",
+    "Rows",
     "TokenStore",
     "View",
     "document_start",
     "documents_of",
     "encode",
+    "encode_rows",
+    "exact_tokenizer",
     "load_tokenizer",
     "matching_tokenizer",
     "train_tokenizer",
+    "vocabulary_size",
     "write_shard",
 ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from phf.errors import InputError
+from phf.tokens.exact import exact_tokenizer
 
 DOCUMENT_START = "<|endoftext|>"
 
@@ -28,7 +29,7 @@ def load_tokenizer(path: str | Path) -> Any:
 
 
 def matching_tokenizer(checkpoint: str, tokenizer: Any) -> Any:
-    """Give a checkpoint's own tokenizer, which may know control tokens, if it reads texts as the corpus's does.
+    """Return a checkpoint's own tokenizer, which may have control tokens, if it reads texts as the corpus's does.
 
     Args:
         checkpoint: a folder or hub name; one without a tokenizer is taken to have the corpus's.
@@ -38,7 +39,7 @@ def matching_tokenizer(checkpoint: str, tokenizer: Any) -> Any:
         InputError: if a token has another id there.
     """
     try:
-        own = load_tokenizer(checkpoint)
+        own = exact_tokenizer(load_tokenizer(checkpoint))
     except InputError:
         return tokenizer
     known = own.get_vocab()
@@ -52,10 +53,23 @@ def matching_tokenizer(checkpoint: str, tokenizer: Any) -> Any:
 
 
 def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Tokenise texts as plain characters: nothing is added, and text that spells a special token does not become one."""
+    """Tokenise texts as plain characters: nothing is added or cut off, and text never becomes a special token."""
     backend = tokenizer.backend_tokenizer
     backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
     return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def decode(tokenizer: Any, documents: list[list[int]]) -> list[str]:
+    """Return the texts of tokens, every token spelled out."""
+    texts: list[str] = tokenizer.backend_tokenizer.decode_batch(documents, skip_special_tokens=False)
+    return texts
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """Return the highest id + 1, which is more than the number of tokens where ids have gaps."""
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
@@ -92,13 +106,31 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     )
 
 
-def document_start(tokenizer: Any) -> int:
-    """Give the id of the token that starts and ends a document: `<|endoftext|>`, or the tokenizer's own end of text.
+def document_start(tokenizer: Any, token: str | None = None) -> int:
+    """Return the id of the token that documents begin with.
+
+    That is the tokenizer's BOS where it has one that differs from its EOS; else `<|endoftext|>`, or the tokenizer's own EOS.
+
+    Args:
+        tokenizer: of the model.
+        token: instead: "bos", "eos", or a token as it is spelled.
 
     Raises:
-        InputError: if it has neither.
+        InputError: if there is no such token.
     """
-    known = tokenizer.get_vocab().get(DOCUMENT_START, tokenizer.eos_token_id)
-    if known is None:
-        raise InputError(f"tokenizer {tokenizer.name_or_path}: has neither {DOCUMENT_START} nor an end-of-text token")
-    return int(known)
+    bos, eos, vocabulary = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.get_vocab()
+    if token is None:
+        start = bos if bos is not None and bos != eos else vocabulary.get(DOCUMENT_START, eos)
+        if start is None:
+            raise InputError(
+                f"tokenizer {tokenizer.name_or_path}: has neither a BOS token, nor {DOCUMENT_START}, nor an EOS token; "
+                "name the token that documents begin with as tokenize.document_start"
+            )
+        return int(start)
+    start = {"bos": bos, "eos": eos}.get(token, vocabulary.get(token))
+    if start is None:
+        what = f"has no {token.upper()} token" if token in ("bos", "eos") else f"has no token {token!r}"
+        raise InputError(
+            f"tokenize.document_start: the tokenizer {tokenizer.name_or_path} {what}; expected bos, eos or one of its tokens"
+        )
+    return int(start)
