@@ -11,6 +11,7 @@ from pathlib import Path
 CHECKPOINT_NOTES = "phf.json"
 """The file of a checkpoint that says what phf knows of it: run, step, tokens, objective, control tokens, segmenter."""
 
+_SEED = re.compile(r"(?P<group>.+)\.seed-(?P<seed>0|[1-9][0-9]*)")
 _STEP = r"(?P<step>0|[1-9][0-9]*)"
 _CHECKPOINT = re.compile(rf"step-{_STEP}")
 _STATE = re.compile(rf"state-{_STEP}")
@@ -173,6 +174,12 @@ class WorkFolder:
     def report(self) -> Path:
         """The page and its numbers."""
         return self.path / "report"
+
+
+def split_seed(name: str) -> tuple[str, int | None]:
+    """Return the recipe's run and the seed of a run's name: "mle.seed-1" is seed 1 of "mle"; None for a run of one seed."""
+    match = _SEED.fullmatch(name)
+    return (match["group"], int(match["seed"])) if match else (name, None)
 
 
 def _by_step(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:

@@ -52,10 +52,14 @@ def read(file: Path, metric: str) -> tuple[list[str], Parts] | None:
 
 def difference(one: Path, other: Path, metric: str) -> Estimate | None:
     """Return the difference of a metric between two files, unit by unit; None if they do not hold the same units of it."""
-    found = [read(file, metric) for file in (one, other)]
-    if found[0] is None or found[1] is None:
+    return paired_difference(read(one, metric), read(other, metric))
+
+
+def paired_difference(one: tuple[list[str], Parts] | None, other: tuple[list[str], Parts] | None) -> Estimate | None:
+    """Return the difference of what `read` returned of two files, unit by unit; None if they are not the same units."""
+    if one is None or other is None:
         return None
-    (ids, parts), (other_ids, other_parts) = found[0], found[1]
+    (ids, parts), (other_ids, other_parts) = one, other
     if len(ids) != len(other_ids) or set(ids) != set(other_ids) or len(set(ids)) < len(ids):
         return None
     places = {name: place for place, name in enumerate(other_ids)}

@@ -25,7 +25,8 @@ from phf.layout import RunFolder
 from phf.records import Record, Stamp
 from phf.report import figures, metrics, palette, plots, report, shapes
 from phf.report import samples as packing
-from phf.report.comparison import difference, frontier
+from phf.report.comparison import frontier
+from phf.report.differences import difference
 from phf.report.runs import read_runs
 
 STAMP = Stamp("2026-11-22T12:00:00+00:00", "0123456789ab", "Synthetic CPU, 2 cores, Linux", {"phf": "0.1.0"}, "phf evaluate")
@@ -158,7 +159,9 @@ def out(runs, tmp_path_factory) -> Path:
 def undrawn(monkeypatch):
     """Leave the figures out, where a test is not about them."""
     monkeypatch.setattr(
-        figures, "draw", lambda *_: dict.fromkeys(["pareto", "scenarios", "training", "course", "attack", "guided", "control"])
+        figures,
+        "draw",
+        lambda *_: dict.fromkeys(["pareto", "scenarios", "scores", "training", "course", "attack", "guided", "control"]),
     )
 
 
@@ -305,7 +308,8 @@ def test_json_and_csv_hold_the_records(runs, out):
         as_json = given_numbers[row["run"], row["evaluation"], row["metric"]]
         assert row["value"] == ("" if as_json["value"] is None else str(as_json["value"]))
     assert given_numbers["mle", "no-prompt", "misalignment"]["difference"] is None
-    assert given_numbers["conditional", "no-prompt", "misalignment"]["difference_how"] == "unpaired"
+    assert given_numbers["conditional", "no-prompt", "misalignment"]["difference_how"] == "", "not one sample had a finding"
+    assert given_numbers["awr", "no-prompt", "misalignment"]["difference_how"] == "independent"
     assert given_numbers["conditional", "neutral", "misalignment"]["difference_how"] == "paired by prompt"
     assert given_numbers["conditional", "heldout", "bits_per_byte"]["difference_how"] == "independent"
 
@@ -532,7 +536,8 @@ def test_a_cap_keeps_the_worst_samples_and_an_even_choice_of_the_others(runs, tm
 def test_a_difference_of_a_run_from_itself_is_nothing(runs):
     run = read_runs([runs[0]])[0]
     paired = difference(run, run, "neutral", "misalignment")
-    assert (paired.value, paired.low, paired.high, paired.how) == (0, 0, 0, "paired by prompt")
+    assert paired.value == 0
+    assert math.isnan(paired.low + paired.high), "what does not vary has no interval"
     unpaired = difference(run, run, "no-prompt", "misalignment")
     assert unpaired.low < 0 < unpaired.high
     symmetric = difference(run, run, "heldout", "bits_per_byte")
@@ -581,18 +586,20 @@ def test_a_share_has_an_interval_within_0_and_1(tmp_path):
 
 
 def test_pairs_are_found_whatever_the_order(tmp_path):
-    """A shuffled copy of the samples, under a shift of 1, differs by exactly 1."""
+    """A shuffled copy of the samples, under a shift of 1 or 3 by prompt, differs by 2, whatever the samples vary by."""
     run = make_run(tmp_path / "mle", "mle", n=80, steps=(200,), prompts=80)
     other = shutil.copytree(run, tmp_path / "other")
     path = other / "samples" / "neutral-step-200.parquet"
     table = pq.read_table(path)
     column = table.column_names.index("misalignment")
-    table = table.set_column(column, "misalignment", pa.array(np.array(table["misalignment"]) + 1.0))
+    table = table.set_column(column, "misalignment", pa.array(np.array(table["misalignment"]) + 1.0 + 2.0 * (np.arange(80) % 2)))
     pq.write_table(table.take(np.random.default_rng(0).permutation(80)), path)
     mean = float(np.mean(table["misalignment"]))
     (other / "records.jsonl").write_text(record("other", 200, "neutral", "misalignment", mean, 0.1, 80).to_json() + "\n")
     apart = difference(*read_runs([other, run]), "neutral", "misalignment")
-    assert (apart.value, apart.low, apart.high) == pytest.approx((1, 1, 1))
+    assert apart.how == "paired by prompt"
+    assert apart.value == pytest.approx(2)
+    assert (apart.low, apart.high) == pytest.approx((2 - 1.96 / math.sqrt(80), 2 + 1.96 / math.sqrt(80)), abs=0.05)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))

@@ -16,10 +16,11 @@ from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
 from phf.report.palette import MARKERS, STYLES, colours, style_of
 from phf.report.runs import Run, read_runs
+from phf.report.seeds import pool_seeds
 
 _COLUMNS = (
     *("task", "run", "objective", "step", "tokens", "evaluation", "metric", "value", "low", "high", "stderr", "n"),
-    *("difference", "difference_low", "difference_high", "difference_how"),
+    *("seeds", "between_seeds", "difference", "difference_low", "difference_high", "difference_how"),
 )
 
 
@@ -50,7 +51,7 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
         progress(Progress("report", steps.index(step), len(steps), "steps", {"now": step}))
 
     tell("read")
-    found = read_runs(runs)
+    found = pool_seeds(read_runs(runs))
     _check_axes(found, options)
     tasks = tasks_of(found, options)
     tell("draw")
@@ -105,14 +106,14 @@ def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict
 
 def _numbers(task: Task) -> Iterator[dict[str, Any]]:
     """Yield every number of the tables, one row per run and metric; unknown is NaN."""
-    for run in task.runs:
+    for run in [alone for pooled in task.runs for alone in (pooled, *pooled.seeds.values())]:
         for evaluation, metric in run.measured:
             one = run.get(evaluation, metric)
             assert one is not None
-            apart = task.difference(run, evaluation, metric)
+            apart = task.difference(run, evaluation, metric) if run in task.runs else None
             row = (
                 *(prose.task_name(task), run.name, run.objective, one.step, run.tokens_at.get(one.step, math.nan)),
-                *(evaluation, metric, one.value, one.low, one.high, one.stderr, one.n),
+                *(evaluation, metric, one.value, one.low, one.high, one.stderr, one.n, one.seeds, one.between),
                 *((apart.value, apart.low, apart.high, apart.how) if apart else (math.nan, math.nan, math.nan, "")),
             )
             yield dict(zip(_COLUMNS, row, strict=True))

@@ -21,11 +21,16 @@ def cost_of(task: Task) -> str:
     return own if measured else _COST
 
 
-def paths(task: Task) -> list[Path]:
-    """Return the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name."""
+def paths(task: Task, origin: float = 0.0) -> list[Path]:
+    """Return the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name.
+
+    Args:
+        task: the runs.
+        origin: what x is a difference to; unless it is 0, x has no interval, since the runs' own does not hold for it.
+    """
     result = []
     for run, steps in task.guided:
-        points = [point for gamma, evaluation in steps if (point := _point(task, run, gamma, evaluation))]
+        points = [point for gamma, evaluation in steps if (point := _point(task, run, gamma, evaluation, origin))]
         if points:
             result.append(Path(style_of(run.objective), points))
     return result
@@ -80,11 +85,13 @@ def names(task: Task) -> str:
     return f"{', '.join(run.name for run, _ in task.guided)} (evaluation {', '.join(measures)})"
 
 
-def _point(task: Task, run: Run, gamma: float, evaluation: str) -> Point | None:
+def _point(task: Task, run: Run, gamma: float, evaluation: str, origin: float) -> Point | None:
     across, up = run.get(evaluation, cost_of(task)), run.get(evaluation, task.y_metric)
     if across is None or up is None or math.isnan(across.value + up.value):
         return None
     sides = [ends(one, task.describe(metric)) for one, metric in ((across, cost_of(task)), (up, task.y_metric))]
+    if origin:
+        sides[0] = (sides[0][0] - origin, math.nan, math.nan)
     return Point("" if gamma == 1 else f"γ {gamma:g}", style_of(run.objective), sides[0], sides[1], run.finetuned)
 
 

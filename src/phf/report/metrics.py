@@ -13,7 +13,18 @@ GAMMA = "@gamma="
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A measured value with its 95% interval; NaN where there is none."""
+    """A measured value with its 95% interval; NaN where there is none.
+
+    Args:
+        value: the number; of several seeds, their mean.
+        low, high: the ends of its interval: over samples of one trained model, or over seeds.
+        stderr: its standard error, over the same.
+        n: samples, of all seeds together.
+        step: the optimiser step.
+        seeds: how many trained models it is a mean of.
+        between: standard deviation between seeds; NaN for one.
+        within: half the width of the interval within one seed, averaged; NaN for one seed.
+    """
 
     value: float
     low: float
@@ -21,6 +32,9 @@ class Measured:
     stderr: float
     n: int
     step: int
+    seeds: int = 1
+    between: float = math.nan
+    within: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +151,7 @@ def spoken(evaluation: str) -> str:
     return words + (f", γ\xa0=\xa0{gamma}" if guided else "") + (", under the misaligned token" if sign else "")
 
 
-def ends(measured: Measured, measure: Measure) -> tuple[float, float, float]:
+def ends(measured: Measured | Difference, measure: Measure) -> tuple[float, float, float]:
     """Return a value and the ends of its interval on the scale they are shown on."""
     return measured.value * measure.scale, measured.low * measure.scale, measured.high * measure.scale
 

@@ -105,8 +105,21 @@ def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]
     axis.plot(
         [x for x, _ in stairs], [y for _, y in stairs], color=INK["frontier"], linewidth=1.3, linestyle=(0, (4, 3)), zorder=2
     )
+    if panel.origin is not None:
+        _second_axis(axis, panel.origin)
     frame(axis, panel.x, panel.y, width, panel.title)
     return stairs
+
+
+def _second_axis(axis: Any, origin: float) -> None:
+    """Add the absolute value of x above the plane."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    absolute = axis.secondary_xaxis("top", functions=(lambda x: x + origin, lambda x: x - origin))
+    absolute.xaxis.set_major_locator(MaxNLocator(5))
+    absolute.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    absolute.tick_params(length=0, labelsize=SMALL, labelcolor=INK["muted"], pad=2)
+    absolute.spines["top"].set_visible(False)
 
 
 def _draw_point(axis: Any, point: Point, size: float, alpha: float) -> None:

@@ -8,7 +8,7 @@ from phf.config import to_yaml
 from phf.report.comparison import Task
 from phf.report.metrics import Difference, Measure, Measured, capital, decimals, short, span, spoken, write, write_interval
 from phf.report.runs import Run, mapping
-from phf.statistics import RESAMPLES
+from phf.statistics import LEAST_CLUSTERS
 
 
 def task_name(task: Task) -> str:
@@ -129,22 +129,37 @@ def notices(tasks: Sequence[Task]) -> list[str]:
 def table_caption(task: Task) -> str:
     """Return how to read the table: bold, brackets, and how each interval was made."""
     text = (
-        "Bold: the best point estimate of a column. Brackets: 95% intervals, of misalignment by percentile bootstrap over "
-        "samples, of shares by Wilson's method, of the rest by 1.96 standard errors."
+        "Bold: the best point estimate of a column. Brackets: 95% intervals, of means over samples by bootstrap-t (prompts "
+        "where there are 10 or more), of shares by Wilson's method, of ratios and of few trials or seeds by Student's t. If no "
+        "method is known to cover at this n, there is no interval."
     )
+    few = _few_prompts(task)
+    text += f" With fewer than 10 prompts ({_listed(few)}) an interval is for these prompts only." if few else ""
+    seeded = any(run.seeds for run in task.runs)
+    if seeded:
+        text += " A run of several seeds is their mean: sd is the spread between seeds, beside the error within one of them."
     if task.baseline is None or len(task.runs) < 2:
         return text
-    ways = {
-        apart.how for run in task.runs for scenario in task.scenarios if (apart := task.difference(run, scenario, task.y_metric))
-    }
-    resamplings = (("unpaired", "of both runs' samples apart"), ("paired by prompt", "of pairs of samples with the same prompt"))
-    how = " and ".join(words for way, words in resamplings if way in ways)
-    resampled = f"of misalignment from {RESAMPLES:,} resamples {how}; of the rest " if how else ""
-    return (
-        f"{text} Δ: the difference to {task.baseline.name} with its 95% interval, {resampled}from the documents that both "
-        "were measured on, as pairs, or from both intervals, taken as independent, where there are none. Grey where the "
-        "interval includes 0. All this is about one trained model each: another seed may move a run by more."
+    text += (
+        f" Δ: the difference to {task.baseline.name} with its 95% interval, over pairs of seeds, prompts or documents that both "
+        "were measured on; where there are none, from both intervals, taken as independent. Grey where the interval includes 0."
     )
+    alone = [run.name for run in task.runs if not run.seeds]
+    if alone:
+        text += " What is said of one trained model each leaves out that another seed may move a run by more" + (
+            f" ({_listed(alone)})." if seeded else "."
+        )
+    return text
+
+
+def _few_prompts(task: Task) -> list[str]:
+    """Return the scenarios with prompts, but fewer than 10."""
+    few = []
+    for scenario in task.scenarios:
+        prompts = {prompt for run in task.runs for prompt in run.samples.get(scenario, {}).get("prompt") or () if prompt}
+        if 0 < len(prompts) < LEAST_CLUSTERS:
+            few.append(f"{spoken(scenario)}: {len(prompts)}")
+    return few
 
 
 def differences(task: Task) -> tuple[list[str], list[tuple[str, list[str]]]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,8 @@ from phf.records import Record, read_records
 from phf.report.metrics import Measured
 from phf.statistics import share
 
-NORMAL_95 = 1.959964
+_EVERY, _START = "_every", "_start"
+_NORMAL_95 = NormalDist().inv_cdf(0.975)
 _SAMPLE_COLUMNS = ("prompt", "text", "finished", "scored", "misalignment", "findings")
 
 
@@ -50,6 +52,11 @@ class Run:
     records: Sequence[Record] = ()
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: Sequence[str] = ()
+
+    @property
+    def seeds(self) -> Mapping[int, "Run"]:
+        """The runs of each seed, where runs of several seeds are shown as one; {} for a run of its own."""
+        return {}
 
     @property
     def objective(self) -> str:
@@ -99,10 +106,18 @@ class Run:
                 whole = share(round(record.value * record.n), record.n)
                 low, high = whole.low, whole.high
             else:
-                low, high = (record.value + sign * NORMAL_95 * record.stderr for sign in (-1, 1))
+                low, high = (record.value + sign * _NORMAL_95 * record.stderr for sign in (-1, 1))
             measured = Measured(record.value, low, high, record.stderr, record.n, step)
             history.setdefault(evaluation, {}).setdefault(metric, {})[step] = measured
-        return history
+        return {evaluation: _by_placement(metrics) for evaluation, metrics in history.items()}
+
+    def recorded_metric(self, evaluation: str, metric: str) -> str:
+        """Return the name under which a metric of `history` stands in the run's own files."""
+        names = {record.metric for record in self.records if record.evaluation == evaluation}
+        base = metric.removesuffix(_START)
+        if base + _EVERY not in names:
+            return metric
+        return base if metric.endswith(_START) else base + _EVERY
 
     def get(self, evaluation: str, metric: str) -> Measured | None:
         """Return a metric at the last step it was measured at; None if it never was."""
@@ -126,6 +141,17 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         raise InputError("no runs to report on; expected run folders such as runs/mle runs/conditional (`phf train` makes them)")
     names = _names(unique)
     return [_read_run(folder, name) for folder, name in zip(unique, names, strict=True)]
+
+
+def _by_placement(metrics: dict[str, dict[int, Measured]]) -> dict[str, dict[int, Measured]]:
+    """Rename metrics of phf 0.1, so that a name means one placement of the control token in every run.
+
+    Since 0.2 the name alone is the token in front of every segment and `_start` the token once at the document's start; before,
+    the name alone was the token at the start where there was also `_every`.
+    """
+    former = {name.removesuffix(_EVERY) for name in metrics if name.endswith(_EVERY)}
+    renamed = {base: base + _START for base in former} | {base + _EVERY: base for base in former}
+    return {renamed.get(name, name): steps for name, steps in metrics.items()}
 
 
 def mapping(value: Any) -> dict[str, Any]:

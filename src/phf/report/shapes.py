@@ -43,6 +43,7 @@ class Panel:
         x, y: what it shows.
         points: one a run.
         paths: what leads away from them.
+        origin: what x is a difference to; its own value stands on a second axis.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Panel:
     y: Axis
     points: Sequence[Point]
     paths: Sequence[Path] = ()
+    origin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

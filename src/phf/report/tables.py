@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phf.report.comparison import Task
 from phf.report.metrics import MISALIGNED, Measure, Measured, capital, decimals, rank, short, span, spoken, write, write_interval
@@ -21,6 +21,7 @@ class Cell:
     text: str
     interval: str = ""
     change: str = ""
+    seeds: str = ""
     settled: bool = False
     best: bool = False
 
@@ -95,8 +96,19 @@ def _column(task: Task, evaluation: str, metric: str) -> list[Cell]:
             change = f"{write(apart.value, places, measure, True)} {write_interval(apart, places, measure, True)}"
             settled = apart.low > 0 or apart.high < 0
         text, interval = write(one.value, places, measure), write_interval(one, places, measure)
-        cells.append(Cell(text, interval, change, settled, len(known) > 1 and one.value == best))
+        cells.append(Cell(text, interval, change, _between(one, places, measure), settled, len(known) > 1 and one.value == best))
     return cells
+
+
+def _between(measured: Measured, places: int, measure: Measure) -> str:
+    """Return the spread between seeds beside the error within one; "" for a run of one seed."""
+    if measured.seeds < 2:
+        return ""
+    sd = write(measured.between, places, replace(measure, suffix=""))
+    within = (
+        "" if math.isnan(measured.within) else f", within one ±\xa0{write(measured.within, places, replace(measure, suffix=''))}"
+    )
+    return f"{measured.seeds} seeds, sd {sd}{within}"
 
 
 def single(measured: Measured | None, measure: Measure) -> Cell:
