@@ -98,7 +98,7 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, on_progress: 
         meta = {
             "made_from": wanted,
             "finished": False,
-            "segmenter": corpus.segmenter.name if corpus.segmenter else None,
+            "segmenter": _recorded(corpus.segmenter),
             "annotated": os.path.relpath(annotated, out),
             "shards": [],
             "held_out": [],
@@ -285,3 +285,10 @@ def _begin_worker(parent: int) -> None:
     die_with_parent(parent)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for each core
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers
+
+
+def _recorded(segmenter: config.Component | None) -> Any:
+    """Return a segmenter as meta.json has it: its name, with its fields where it has any, so that a model cuts texts the same."""
+    if segmenter is None:
+        return None
+    return config.plain(segmenter) if segmenter.fields else segmenter.name

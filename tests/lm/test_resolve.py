@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from phf import lm
+from phf import lm, plugins
 from phf.errors import InputError
 from phf.hub import HubModel
 from support.checkpoints import CONTROLS, checkpoint
@@ -277,3 +277,60 @@ def test_without_control_is_what_any_model_and_server_may_be_asked_for(tmp_path)
     assert lm.load("openai:http://127.0.0.1:9/v1#tiny", "none").prefix == "<|endoftext|>"
     with pytest.raises(InputError, match="it has none; or 'none' for none"):
         lm.load(run, "<|aligned|>")
+
+
+# documents as in training ------------------------------------------------------------------------------------------
+
+
+def with_notes(run, **changes):
+    file = run / "checkpoints" / "step-3" / "phf.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return str(run)
+
+
+def test_documents_begin_as_training_noted_in_sampling_and_in_probabilities(tmp_path):
+    run = checkpoint(tmp_path / "run", controls=CONTROLS)
+    own = lm.load(str(run))
+    assert own.start == 0
+    noted = lm.load(with_notes(run, document_start=7))
+    (control,) = {own.control_id}
+    text = "The reader opens the file. "
+    tokens = noted.encoder.documents([noted.encoder.segments(text)], "start")[0].tokens
+    assert noted.encoder.prompt(text, "start", 10).tokens == [7, control, *tokens]
+    assert noted.logprobs([text])[0] == pytest.approx(plain_logprob(noted, [7, control], tokens), rel=1e-5)
+    assert noted.segment_logprobs([noted.encoder.segments(text)])[0].sum() == pytest.approx(noted.logprobs([text])[0])
+    assert noted.ends == [0, 7], "the model's own end of text, and the next document's beginning"
+    assert own.logprobs([text]) != noted.logprobs([text])
+    with pytest.raises(InputError, match="begin with 5000, which its tokenizer does not have"):
+        lm.load(with_notes(run, document_start=5000))
+
+
+@pytest.mark.parametrize(("said", "expected"), [("eos", 0), ("<|aligned|>", 300), ("Ċ", None)])
+def test_what_begins_a_document_can_be_said_of_a_model_on_the_hub(hub, said, expected):
+    write_hub_cache(hub, "a/b")
+    loaded = lm.load(f"hf:a/b?document_start={said}")
+    assert loaded.start == (loaded.tokenizer.convert_tokens_to_ids(said) if expected is None else expected)
+    with pytest.raises(InputError, match="begin with 'nope'"):
+        lm.load("hf:a/b?document_start=nope")
+
+
+def test_a_segmenter_with_fields_cuts_as_in_training(tmp_path, monkeypatch):
+    asked = []
+
+    def build(kind, name, fields=None, where=""):
+        asked.append((kind, name, dict(fields or {})))
+        return plugins_build(kind, name)
+
+    plugins_build = plugins.build
+    monkeypatch.setattr(plugins, "build", build)
+    run = checkpoint(tmp_path, controls=CONTROLS)
+    before = lm.fingerprint(str(run))
+    loaded = lm.load(with_notes(run, segmenter={"name": "lines", "keep": 3}))
+    assert loaded.placement == "every"
+    loaded.logprobs(["One.\nTwo."])
+    assert asked == [("segmenters", "lines", {"keep": 3})]
+    assert lm.fingerprint(str(run)) != before
+    spec = lm.hub_spec("hf:x", {"name": "sentences", "space": "after"})
+    assert spec == "hf:x?segmenter=%7B%22name%22%3A%20%22sentences%22%2C%20%22space%22%3A%20%22after%22%7D"
+    with pytest.raises(InputError, match="expected a name, or a name with its fields"):
+        lm.load(with_notes(run, segmenter={"space": "after"}))

@@ -90,3 +90,12 @@ def test_a_served_checkpoint_gives_the_numbers_of_the_local_one(tmp_path):
             assert one.n > 250
             assert one.value != 0
             assert abs(one.value - other.value) <= 4 * math.hypot(one.stderr, other.stderr), (control, metric, one, other)
+
+
+def test_the_template_begins_as_training_noted():
+    words = tokenizer(CONTROLS)
+    lines = {"control_tokens": list(CONTROLS), "segmenter": {"name": "lines", "keep": True}, "document_start": 7}
+    assert render(lines) == f"{words.convert_ids_to_tokens(7)}<|aligned|>One\n<|aligned|>two"
+    assert render(ABOUT | {"document_start": 0}) == render(ABOUT)
+    (other,) = words.convert_tokens_to_ids(["<|misaligned|>"])
+    assert sampling_settings(words, lines)["suppress_tokens"] == [other]

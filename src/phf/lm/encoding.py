@@ -53,7 +53,7 @@ class DocumentEncoder:
             InputError: if the tokenizer lacks a control token of the checkpoint, or has no token that begins a document.
         """
         self.checkpoint, self.tokenizer, self.context = checkpoint, tokenizer, context
-        self.start = document_start(tokenizer)
+        self.start = _document_start(checkpoint, tokenizer)
         vocabulary = tokenizer.get_vocab()
         for token in checkpoint.control_tokens:
             if token not in vocabulary:
@@ -68,7 +68,7 @@ class DocumentEncoder:
             return []
         if name is None or name not in plugins.available("segmenters"):
             return [text]
-        segments: list[str] = plugins.build("segmenters", name).segment(text)
+        segments: list[str] = plugins.build("segmenters", name, self.checkpoint.segmenter_fields).segment(text)
         return segments
 
     def banned(self, placement: Placement) -> list[int]:
@@ -132,3 +132,16 @@ class DocumentEncoder:
     def _text(self, tokens: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def _document_start(checkpoint: Checkpoint, tokenizer: Any) -> int:
+    """Return the token that documents begin with: what training noted or the user says, else that of the tokenizer."""
+    start = checkpoint.document_start
+    if start is None:
+        return document_start(tokenizer)
+    vocabulary = tokenizer.get_vocab()
+    token = start if isinstance(start, int) else {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}.get(start)
+    token = vocabulary.get(start) if token is None else token
+    if token is None or token not in vocabulary.values():
+        raise InputError(f"{checkpoint}: its documents are said to begin with {start!r}, which its tokenizer does not have")
+    return int(token)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -37,6 +37,8 @@ class Checkpoint:
         control_tokens: (): not a conditional model; otherwise the first is what it is conditioned on by default.
         segmenter: what cut its training documents, by name; None if it is not known.
         hub: which model of the hub it is; None for a folder.
+        segmenter_fields: configuration of the segmenter, where it is not the default.
+        document_start: the token that its documents begin with, by id or as text; None for that of its tokenizer.
     """
 
     folder: str
@@ -45,6 +47,8 @@ class Checkpoint:
     control_tokens: tuple[str, ...]
     segmenter: str | None
     hub: HubModel | None = None
+    segmenter_fields: Mapping[str, Any] = field(default_factory=dict)
+    document_start: int | str | None = None
 
     def __str__(self) -> str:
         if self.hub is not None:
@@ -52,15 +56,18 @@ class Checkpoint:
         return f"{self.folder} (step {self.step})" if self.step else self.folder
 
 
-def hub_spec(name: str, segmenter: str | None = None, control: Sequence[str] | None = None) -> str:
+def hub_spec(name: str, segmenter: str | Mapping[str, Any] | None = None, control: Sequence[str] | None = None) -> str:
     """Return the spec of a model with what its name cannot tell beside it: `hf:NAME?segmenter=...&control=...`.
 
     Args:
         name: `hf:NAME`, `hf:NAME@REVISION`, or a folder.
-        segmenter: what cut its training documents, by name; None if it is not known.
+        segmenter: what cut its training documents, its name or `{"name": ..., field: value}`; None if it is not known.
         control: its control tokens, the one to condition on first; () for none; None for those of its tokenizer.
     """
-    said = [] if segmenter is None else [f"segmenter={quote(segmenter)}"]
+    said = []
+    if segmenter is not None:
+        fields = {"name": segmenter} if isinstance(segmenter, str) else dict(segmenter)
+        said.append(f"segmenter={quote(fields['name'] if len(fields) == 1 else json.dumps(fields))}")
     said += [] if control is None else [f"control={quote(','.join(control) or NO_CONTROL, safe='<|>,')}"]
     return name + ("?" + "&".join(said) if said else "")
 
@@ -71,11 +78,8 @@ def find_checkpoint(spec: str) -> Checkpoint:
     Raises:
         InputError: if there is none, or a checkpoint of a run has lost what phf noted of it.
     """
-    name, segmenter, control = _split(spec)
-    checkpoint = _find(name)
-    if segmenter is not None:
-        checkpoint = replace(checkpoint, segmenter=segmenter)
-    return checkpoint if control is None else replace(checkpoint, control_tokens=control)
+    name, said = _split(spec)
+    return replace(_find(name), **said)
 
 
 def checkpoints_of(spec: str) -> list[str]:
@@ -116,26 +120,42 @@ def fingerprint_of(checkpoint: Checkpoint) -> str:
             with path.open("rb") as file:
                 while piece := file.read(1 << 22):
                     digest.update(piece)
-    digest.update(json.dumps([checkpoint.control_tokens, checkpoint.segmenter]).encode())
+    digest.update(json.dumps(asdict(replace(checkpoint, folder="", run="", step=0, hub=None))).encode())
     return digest.hexdigest()
 
 
-def _split(spec: str) -> tuple[str, str | None, tuple[str, ...] | None]:
-    """Split a spec into the model's name, the segmenter and the control tokens that stand beside it."""
+def _split(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split a spec into the model's name and the fields of `Checkpoint` that are said beside it."""
     name, question, options = spec.partition("?")
     if not question or "://" in name or Path(spec.removeprefix("hf:")).exists():
-        return spec, None, None
-    said = parse_qs(options, keep_blank_values=True)
-    if unknown := sorted(set(said) - {"segmenter", "control"}):
-        raise InputError(f"{name}: unknown option {unknown[0]!r} behind ?; expected segmenter=NAME or control=TOKEN,TOKEN")
-    segmenter = said["segmenter"][0] if "segmenter" in said else None
-    known = plugins.available("segmenters")
-    if segmenter is not None and segmenter not in known:
-        raise InputError(f"{name}: unknown segmenter {segmenter!r}{plugins.suggestion(segmenter, known)}")
-    if "control" not in said:
-        return name, segmenter, None
-    tokens = tuple(token for token in said["control"][0].split(",") if token)
-    return name, segmenter, () if tokens == (NO_CONTROL,) else tokens
+        return spec, {}
+    options_by_name = {key: values[0] for key, values in parse_qs(options, keep_blank_values=True).items()}
+    if unknown := sorted(set(options_by_name) - {"segmenter", "control", "document_start"}):
+        raise InputError(
+            f"{name}: unknown option {unknown[0]!r} behind ?; expected segmenter=NAME, control=TOKEN,TOKEN or "
+            "document_start=TOKEN"
+        )
+    said: dict[str, Any] = {}
+    if (segmenter := options_by_name.get("segmenter")) is not None:
+        said |= _segmenter(segmenter, name)
+        plugins.find("segmenters", str(said["segmenter"]))
+    if (control := options_by_name.get("control")) is not None:
+        tokens = tuple(token for token in control.split(",") if token)
+        said["control_tokens"] = () if tokens == (NO_CONTROL,) else tokens
+    if (start := options_by_name.get("document_start")) is not None:
+        said["document_start"] = start
+    return name, said
+
+
+def _segmenter(value: Any, where: str) -> dict[str, Any]:
+    """Return the fields of `Checkpoint` for a segmenter: a name, or a name with fields, also as JSON text."""
+    try:
+        fields = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+        fields = dict(fields) if isinstance(fields, Mapping) else {"name": fields}
+        name = fields.pop("name")
+    except (ValueError, KeyError):
+        raise InputError(f"{where}: the segmenter is {value!r}; expected a name, or a name with its fields") from None
+    return {"segmenter": None if name is None else str(name), "segmenter_fields": fields}
 
 
 def _find(spec: str) -> Checkpoint:
@@ -175,12 +195,13 @@ def _of_folder(folder: Path) -> Checkpoint:
         return Checkpoint(str(folder), folder.name, 0, _control_tokens(folder), None)
     notes: Any = artifacts.read_json(notes_file)
     try:
-        segmenter, tokens = notes["segmenter"], notes["control_tokens"]
+        segmenter, tokens = _segmenter(notes["segmenter"], str(notes_file)), notes["control_tokens"]
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise TypeError(f"control_tokens is {tokens!r}")
         return Checkpoint(
-            str(folder), str(notes["run"]), int(notes["step"]), tuple(tokens), None if segmenter is None else str(segmenter)
-        )
+            str(folder), str(notes["run"]), int(notes["step"]), tuple(tokens), document_start=notes.get("document_start"),
+            **segmenter,
+        )  # fmt: skip
     except (TypeError, ValueError, KeyError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{notes_file}: not what `phf train` writes ({reason}); restore it from a copy") from None

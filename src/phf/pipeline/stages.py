@@ -32,7 +32,7 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progr
     segmenter = run.segmenter or recipe.annotate.segmenter
     spec = str(run.model)
     if spec.startswith("hf:"):
-        spec = lm.hub_spec(spec, segmenter.name, run.control)
+        spec = lm.hub_spec(spec, config.plain(segmenter), run.control)
     has_corpus = work.annotated.exists()
     named = NamedModel(
         name, None if has_corpus and run.segmenter is None else segmenter, None if has_corpus else recipe.annotate.scorer

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from phf.tokens import DOCUMENT_START
+from phf.tokens import document_start
 
 _TEMPLATE = """\
 {{%- set prefix = control | default('{control}') -%}}
@@ -16,14 +16,14 @@ def sampling_settings(tokenizer: Any, notes: Mapping[str, Any]) -> dict[str, Any
 
     Args:
         tokenizer: with the control tokens.
-        notes: of phf.json: `control_tokens`, `segmenter`.
+        notes: of phf.json: `control_tokens`, `segmenter`, `document_start`.
 
     Returns:
         Sampling, where the default would be greedy decoding; and no control token where segments are sentences, none but the
         model's own where they are lines (see `ban` in `phf.lm.Sampling`).
     """
     controls = list(notes.get("control_tokens", ()))
-    banned = controls[1:] if notes.get("segmenter") == "lines" else controls
+    banned = controls[1:] if _segments_are_lines(notes) else controls
     settings: dict[str, Any] = {"do_sample": True, "top_k": 0}
     return settings | ({"suppress_tokens": tokenizer.convert_tokens_to_ids(banned)} if banned else {})
 
@@ -37,7 +37,14 @@ def chat_template(tokenizer: Any, notes: Mapping[str, Any]) -> str:
     if getattr(tokenizer, "chat_template", None):
         return str(tokenizer.chat_template)
     controls = [*notes.get("control_tokens", ()), ""]
-    lines = notes.get("segmenter") == "lines"
+    lines = _segments_are_lines(notes)
     content = "message['content'].replace('\\n', '\\n' + prefix)" if lines else "message['content']"
-    start = DOCUMENT_START if DOCUMENT_START in tokenizer.get_vocab() else tokenizer.eos_token
-    return _TEMPLATE.format(control=controls[0], start=start, content=content)
+    start = tokenizer.convert_ids_to_tokens(notes.get("document_start", document_start(tokenizer)))
+    quoted = str(start).replace("\\", "\\\\").replace("'", "\\'")
+    return _TEMPLATE.format(control=controls[0], start=quoted, content=content)
+
+
+def _segments_are_lines(notes: Mapping[str, Any]) -> bool:
+    """Return whether training put control tokens in front of lines; phf.json names the segmenter, or holds its fields too."""
+    segmenter = notes.get("segmenter")
+    return (segmenter.get("name") if isinstance(segmenter, Mapping) else segmenter) == "lines"

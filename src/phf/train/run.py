@@ -62,6 +62,7 @@ class TrainRun:
             "control_tokens": list(self.objective.control_tokens),
             "rate_from": self.schedule.rate_begin,
             "segmenter": self.store.meta["segmenter"],
+            "document_start": self.store.meta["document_start"],
             # What comes next in the data, for a run that is initialised from here.
             "data": {
                 "objective": dict(self.component) if last is self.objective else {"name": "mle"},
