@@ -24,7 +24,7 @@ PARTS = {
 
 
 def reached(value: float, reach: str) -> str:
-    """Say whether a value is where it should be."""
+    """Describe whether a value is where it should be."""
     if not reach:
         return ""
     relation, goal = reach.split()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from phf.documents import Document, write_part
 from phf.errors import InputError
-from phf.inspection import draw, inspect, text
+from phf.inspection import inspect, plot, text
 from phf.inspection.summary import _bins
 from phf.objectives import Conditional, Filtering
 
@@ -102,7 +102,7 @@ def test_examples_are_nearest_to_the_threshold_and_differ(tmp_path):
     assert [example.reward for example in found.below] == pytest.approx([-0.301, -0.31, -0.311])
     assert [example.reward for example in found.above] == pytest.approx([-0.30, -0.291, -0.29])
     assert [example.reward for example in found.worst] == pytest.approx([-0.591, -0.59, -0.581])
-    assert (found.above[0].document, found.above[0].place, found.above[0].text) == ("d30", 0, "segment 30.0 ")
+    assert (found.above[0].document, found.above[0].index, found.above[0].text) == ("d30", 0, "segment 30.0 ")
     assert inspect(tmp_path / "a", threshold=-0.30, examples=3) == found
     same = [Document(f"d{i}", ["twice\n", " twice", "once"], np.array([-0.1, -0.1, -0.2], np.float32)) for i in range(9)]
     write_part(tmp_path / "b" / "part-00000.parquet", same)
@@ -174,7 +174,15 @@ def test_the_text_fits_the_terminal_and_shows_where_the_threshold_is(tmp_path, w
 def test_the_figure_is_svg_and_always_the_same(tmp_path):
     pytest.importorskip("matplotlib")
     found = inspect(written(tmp_path / "a", REWARDS), threshold=-0.2)
-    draw(found, tmp_path / "one.svg")
-    draw(found, tmp_path / "two.svg")
+    plot(found, tmp_path / "one.svg")
+    plot(found, tmp_path / "two.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert "reward of segments" in (tmp_path / "one.svg").read_text()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": "a"}', "\xff"])
+def test_damaged_lists_beside_the_parts_are_named(tmp_path, content):
+    write_part(tmp_path / "part-00000.parquet", [Document("a", ["x", "y"], np.array([-1.0, 0.0], np.float32))])
+    (tmp_path / "quarantine.jsonl").write_bytes(content.encode("latin-1") + b"\n")
+    with pytest.raises(InputError, match=r"quarantine\.jsonl, line 1: not a line that phf wrote"):
+        inspect(tmp_path)

@@ -20,13 +20,13 @@ def inspect(
 
     phf inspect work/annotated --threshold p50
     """
-    from phf.inspection import draw, text
     from phf.inspection import inspect as run_inspect
+    from phf.inspection import plot, text
 
     found = run_inspect(annotated, column, threshold)
     say(text(found, shutil.get_terminal_size().columns))
     if svg is not None:
-        draw(found, svg)
+        plot(found, svg)
         say(f"Wrote: {svg}")
 
 

@@ -1,6 +1,6 @@
-"""A look at an annotated corpus, and at what a threshold would call aligned: `phf inspect`."""
+"""Inspection of an annotated corpus: how rewards are distributed, and what a threshold would call aligned."""
 
-from phf.inspection.render import draw, text
+from phf.inspection.render import plot, text
 from phf.inspection.summary import Bin, Distribution, Example, Inspection, inspect
 
-__all__ = ["Bin", "Distribution", "Example", "Inspection", "draw", "inspect", "text"]
+__all__ = ["Bin", "Distribution", "Example", "Inspection", "inspect", "plot", "text"]

@@ -1,4 +1,4 @@
-"""The numbers of a look at an annotated corpus: how rewards are distributed, and what a threshold calls aligned."""
+"""The numbers of an inspection: how rewards are distributed, and what a threshold calls aligned."""
 
 import heapq
 import itertools
@@ -28,13 +28,13 @@ class Example:
 
     Args:
         document: its document's id.
-        place: of the segment in its document, from 0.
+        index: of the segment in its document, from 0.
         reward: of the segment.
         text: of the segment.
     """
 
     document: str
-    place: int
+    index: int
     reward: float
     text: str
 
@@ -58,7 +58,7 @@ class Distribution:
         mean: of the rewards.
         quantiles: by percentage, 0 to 100.
         bins: a histogram, from the lowest reward up.
-        threshold: what a threshold said as a quantile is for these.
+        threshold: as a reward, where it was given as a quantile.
         aligned: share at the threshold or above it.
     """
 
@@ -73,13 +73,13 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What there is to say of one column of an annotated corpus.
+    """One column of an annotated corpus, summarised.
 
     Args:
-        folder, column: what was looked at.
-        threshold: as it was asked for: a reward, or a quantile such as "p50".
-        segments: rewards of segments; what conditional training and unlikelihood go by.
-        documents: mean rewards of documents; what filtering goes by.
+        folder, column: what was inspected.
+        threshold: as it was given: a reward, or a quantile such as "p50".
+        segments: rewards of segments; what conditional training and unlikelihood use.
+        documents: mean rewards of documents; what filtering uses.
         characters: of all segments.
         aligned_characters: share of the characters of scored segments that are in aligned ones.
         unscored_documents: documents with a NaN among their rewards.
@@ -106,14 +106,14 @@ class Inspection:
 
 
 def inspect(folder: Path, column: str = "rewards", threshold: float | str = "p50", examples: int = _SHOWN) -> Inspection:
-    """Look at one column of rewards.
+    """Summarise one column of rewards.
 
     All rewards are held in memory, eight bytes a segment; texts are not.
 
     Args:
         folder: that `annotate` wrote, or published scored data.
         column: which rewards.
-        threshold: a reward, as a number or spelled, or a quantile such as "p50": of segments for segments, of document
+        threshold: a reward, as a number or as text, or a quantile such as "p50": of segments for segments, of document
             means for documents.
         examples: how many to show of each kind.
 
@@ -129,8 +129,8 @@ def inspect(folder: Path, column: str = "rewards", threshold: float | str = "p50
     scored = ~np.isnan(rewards)
     aligned = rewards >= cut
     below, above, worst = _examples(folder, column, rewards, cut, examples)
-    failures = list(_lines(folder / "quarantine.jsonl"))
-    slow = (tuple(each) for line in _lines(folder / "journal.jsonl") for each in line["slowest"])
+    failures = list(_lines(folder / "quarantine.jsonl", "id", "reason"))
+    slow = (tuple(each) for line in _lines(folder / "journal.jsonl", "slowest") for each in line["slowest"])
     return Inspection(
         folder=folder,
         column=column,
@@ -158,7 +158,7 @@ def _threshold(threshold: float | str) -> float | str:
 
 
 def _read(folder: Path, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Give every segment's reward and length, every document's mean reward, and how many documents have a NaN."""
+    """Return every segment's reward and length, every document's mean reward, and how many documents have a NaN."""
     rewards, lengths, means = [], [], []
     unscored = 0
     for document in read_annotated(folder, column):
@@ -177,12 +177,12 @@ def _distribution(rewards: np.ndarray, threshold: float) -> Distribution:
     scored = rewards[~np.isnan(rewards)]
     if not len(scored):
         raise InputError(f"none of {len(rewards)} rewards is a number: the scorer could not score anything")
-    found = np.quantile(scored, [each / 100 for each in QUANTILES])
+    quantiles = np.quantile(scored, [share / 100 for share in QUANTILES])
     return Distribution(
         count=len(scored),
         unscored=len(rewards) - len(scored),
         mean=float(scored.mean(dtype=np.float64)),
-        quantiles=dict(zip(QUANTILES, found.tolist(), strict=True)),
+        quantiles=dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
         bins=_bins(scored),
         threshold=threshold,
         aligned=float((scored >= threshold).mean()),
@@ -218,29 +218,31 @@ def _counted(rewards: np.ndarray, edges: np.ndarray) -> list[Bin]:
 
 
 def _examples(folder: Path, column: str, rewards: np.ndarray, cut: float, count: int) -> tuple[list[Example], ...]:
-    """Find segments next to the threshold and the worst ones; of many alike, which ones is drawn by lot, always the same."""
-    lot = np.random.default_rng(0).permutation(len(rewards))
+    """Choose segments next to the threshold and the worst ones; among equals by a fixed random order."""
+    order = np.random.default_rng(0).permutation(len(rewards))
     with np.errstate(invalid="ignore"):
         sides = (np.flatnonzero(rewards < cut), np.flatnonzero(rewards >= cut), np.flatnonzero(~np.isnan(rewards)))
     keys = (-rewards, rewards, rewards)
-    wanted = [side[np.lexsort((lot[side], key[side]))[: count * _TRIED]].tolist() for side, key in zip(sides, keys, strict=True)]
-    found = dict(_pick(read_annotated(folder, column), set(itertools.chain(*wanted))))
-    return tuple(_different((found[place] for place in places), count) for places in wanted)
+    wanted = [
+        side[np.lexsort((order[side], key[side]))[: count * _TRIED]].tolist() for side, key in zip(sides, keys, strict=True)
+    ]
+    examples = dict(_pick(read_annotated(folder, column), set(itertools.chain(*wanted))))
+    return tuple(_different((examples[number] for number in numbers), count) for numbers in wanted)
 
 
 def _pick(documents: Iterable[Document], wanted: set[int]) -> Iterator[tuple[int, Example]]:
     first = 0
     for document in documents:
         assert document.rewards is not None
-        for place in range(len(document.segments)):
-            if first + place in wanted:
-                reward = float(document.rewards[place])
-                yield first + place, Example(document.id, place, reward, document.segments[place])
+        for index in range(len(document.segments)):
+            if first + index in wanted:
+                reward = float(document.rewards[index])
+                yield first + index, Example(document.id, index, reward, document.segments[index])
         first += len(document.segments)
 
 
 def _different(examples: Iterable[Example], count: int) -> list[Example]:
-    """Take the first so many whose texts differ."""
+    """Return the first so many whose texts differ."""
     taken: dict[str, Example] = {}
     for example in examples:
         if len(taken) < count:
@@ -248,8 +250,18 @@ def _different(examples: Iterable[Example], count: int) -> list[Example]:
     return list(taken.values())
 
 
-def _lines(path: Path) -> Iterator[Any]:
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n"):
+def _lines(path: Path, *keys: str) -> Iterator[Any]:
+    """Read the objects of a JSON Lines file that annotation wrote; none if there is no such file.
+
+    Raises:
+        InputError: for a line that is no object with these keys.
+    """
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
             if line:
-                yield json.loads(line)
+                fields = json.loads(line)
+                yield {key: fields[key] for key in keys}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: not a line that phf wrote ({error!r}); annotate again") from None
