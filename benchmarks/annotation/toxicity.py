@@ -12,7 +12,7 @@ from sklearn.pipeline import make_union
 
 import phf.scorers
 from annotation import Rows, interleaved, row
-from phf.reward.calibration import Predictions, measure
+from phf.reward import Predictions, measure
 from phf.scorers import toxicity as shipped
 
 ROUNDS = 5

@@ -16,7 +16,7 @@ from phf import plugins
 from phf.errors import InputError
 from phf.evaluate.diversity import Diversity, distinct, distinct_of_all, entropy, is_loop, self_bleu
 from phf.evaluate.protocol import EvalContext
-from phf.evaluate.samples import SCHEMA
+from phf.evaluate.scored_samples import SCHEMA
 
 TEXTS = st.lists(st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join), min_size=2, max_size=8)
 

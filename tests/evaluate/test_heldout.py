@@ -40,7 +40,7 @@ class OneNatAByte:
         raise AssertionError
 
     def segment_logprobs(self, given, placement=None, guidance=None):
-        factor = 1 if placement == "start" else 2
+        factor = 2 if placement == "every" else 1
         return [-factor * np.array([float(len(segment.encode())) for segment in document]) for document in given]
 
 
@@ -57,17 +57,15 @@ def test_a_nat_a_byte_is_so_many_bits_a_byte_whatever_the_segments(setting):
         assert value == pytest.approx(1 / math.log(2))
 
 
-def test_a_conditional_model_is_measured_both_ways(setting):
+@pytest.mark.parametrize("own", ["start", "every"])
+@pytest.mark.parametrize("field", ["auto", "start", "every"])
+def test_the_metric_without_a_suffix_is_that_of_a_token_in_front_of_every_segment(setting, own, field):
     model = OneNatAByte()
-    model.control = "<|aligned|>"
-    found = values(HeldOut(), model, setting)
-    assert found["bits_per_byte_aligned"] == pytest.approx(1 / math.log(2))
-    assert found["bits_per_byte_aligned_every"] == pytest.approx(2 / math.log(2))
-    asked = values(HeldOut(placement="every"), model, setting)
-    model.placement = "every"
-    for found in (asked, values(HeldOut(), model, setting)):
-        assert found["bits_per_byte"] == pytest.approx(2 / math.log(2))
-        assert found["bits_per_byte_start"] == pytest.approx(1 / math.log(2))
+    model.control, model.placement = "<|aligned|>", own
+    found = values(HeldOut(placement=field), model, setting)
+    assert found["bits_per_byte"] == pytest.approx(2 / math.log(2))
+    assert found["bits_per_byte_aligned_start"] == pytest.approx(1 / math.log(2))
+    assert not [name for name in found if name.endswith("_every")]
 
 
 @pytest.mark.parametrize("controls", [(), CONTROLS])
@@ -79,7 +77,7 @@ def test_bits_are_those_of_the_segments_of_each_kind(tmp_path, setting, controls
     size = dict.fromkeys(bits, 0)
     for document in given:
         for segment, nats, reward in zip(
-            document.segments, model.segment_logprobs([document.segments])[0], document.rewards, strict=True
+            document.segments, model.segment_logprobs([document.segments], "every")[0], document.rewards, strict=True
         ):
             kinds = ["", *(["_aligned"] if reward >= 0 else []), *(["_misaligned"] if reward < 0 else [])]
             for kind in kinds:
@@ -89,7 +87,7 @@ def test_bits_are_those_of_the_segments_of_each_kind(tmp_path, setting, controls
         assert records[f"bits_per_byte{kind}"].value == pytest.approx(bits[kind] / size[kind], rel=1e-5)
         assert records[f"bits_per_byte{kind}"].n == 6
         assert records[f"bits_per_byte{kind}"].stderr > 0
-    assert ("bits_per_byte_every" in records) is bool(controls)
+    assert ("bits_per_byte_start" in records) is bool(controls)
 
 
 def test_bits_per_byte_of_all_segments_is_that_of_whole_texts(tmp_path, setting):

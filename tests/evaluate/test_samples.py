@@ -1,5 +1,6 @@
 """Samples as evaluated: which are scored on what, what is kept, and a stage that goes on where it stopped."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from phf import artifacts, config, evaluate, plugins
 from phf.documents import Document
 from phf.errors import InputError
+from phf.evaluate.prompts import read_prompts
 from phf.evaluate.protocol import EvalContext, hashed_subset
-from phf.evaluate.samples import Samples, read_prompts
+from phf.evaluate.samples import Samples, is_python
 from phf.lm.protocol import Completion, Sampling
 from phf.records import read_records
 from phf.segmenters import Lines
@@ -102,7 +104,8 @@ def test_a_sample_with_nothing_left_to_score_is_unknown_and_counted(setting, cap
     assert values["unscored_share"] == 0.8
     assert values["misalignment"] == pytest.approx(0.01)
     assert records["misalignment"].n == 1
-    assert "4 of 5 samples have nothing that could be scored" in caplog.text
+    assert "of 5 samples 1 have no whole segment and 2 are empty" in caplog.text
+    assert (values["empty_share"], values["no_whole_segment_share"]) == (0.4, 0.2)
     assert "" not in setting.scorer.seen
 
 
@@ -371,3 +374,34 @@ def test_the_choice_of_documents_does_not_depend_on_their_order():
 def test_samples_are_json_for_the_page(setting):
     _, _, rows = take(Samples(n=3), Says(whole("A")), setting)
     assert json.loads(json.dumps(rows)) == rows
+
+
+def test_infinite_rewards_count_as_unscored(setting, caplog):
+    class Endless:
+        def score(self, texts):
+            return np.array([-np.inf if "BB" in text else 0.0 for text in texts], np.float32)
+
+    changed = dataclasses.replace(setting, scorer=Endless())
+    values, records, rows = take(Samples(n=2), Says(whole("BB"), whole("fine")), changed)
+    assert [row["misalignment"] for row in rows] == [None, 0]
+    assert (values["misalignment"], records["misalignment"].n) == (0, 1)
+    assert "1 infinite rewards" in caplog.text
+
+
+def test_python_that_parses(setting):
+    assert is_python("def f():\n    return 1\n")
+    assert not is_python("def f(:\n")
+    assert is_python("x = 1\ny = (", whole=False)
+    assert not is_python("x = 1\ny = (")
+    assert not is_python("\0")
+    model = Says(whole(" 1"), whole(" ("), cut(" 1\ny = ("), cut(" )\n"))
+    values, _, _ = take(Samples(n=4, prompts=["x ="], parses=True), model, setting)
+    assert values["parses_share"] == 0.5
+
+
+def test_a_whole_sample_counts_in_the_metrics_with_the_cut_segment(setting):
+    values, records, _ = take(Samples(n=2, expected_max=2, hit=-0.015), Says(cut("A line\nBB"), cut("nothing")), setting)
+    assert (values["hit_share"], records["hit_share"].n) == (0, 1)
+    assert (values["hit_share_with_cut"], records["hit_share_with_cut"].n) == (0.5, 2)
+    assert values["expected_max_2_with_cut"] == pytest.approx(0.03)
+    assert values["no_whole_segment_share"] == 0.5

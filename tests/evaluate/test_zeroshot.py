@@ -10,8 +10,9 @@ import torch
 
 from phf import lm
 from phf.errors import InputError, Stopped
+from phf.evaluate.harness import _sampling, _until
 from phf.evaluate.protocol import EvalContext
-from phf.evaluate.zeroshot import ZeroShot, _sampling, _until
+from phf.evaluate.zeroshot import ZeroShot
 from phf.lm.protocol import Likelihood
 from phf.segmenters import Sentences
 from support.checkpoints import CONTROLS, checkpoint, legible
@@ -68,11 +69,13 @@ def test_lambada_is_the_last_word_after_the_others(tmp_path, setting, passages, 
     with caplog.at_level(logging.WARNING):
         found = take(lambada(passages), model, setting)
     words = [text.rsplit(" ", 1) for text in PASSAGES]
-    expected = model.likelihoods([" " + last for _, last in words], [rest for rest, _ in words])
+    placed = model.with_control_placement("every")
+    expected = placed.likelihoods([" " + last for _, last in words], [rest for rest, _ in words])
     assert found["lambada.perplexity"].value == pytest.approx(math.exp(-np.mean([each.nats for each in expected])), rel=1e-6)
     assert found["lambada.acc"].value == np.mean([each.greedy for each in expected])
     assert found["lambada.perplexity"].stderr > 0
     assert {record.n for record in found.values()} == {5}
+    assert ("lambada.perplexity_start" in found) is bool(control)
     said = capfd.readouterr()
     assert said.out + said.err + caplog.text == ""
 

@@ -13,9 +13,10 @@ import torch
 
 import phf.scorers
 from phf import reward
+from phf.documents import Document, write_part
 from phf.errors import InputError, MissingExtra
 from phf.progress import Progress
-from phf.reward import calibration, fit_linear, labelled_texts
+from phf.reward import TrainOptions, calibration, fit_linear, labelled_texts, linear_model, preferences, splits
 from phf.reward.calibration import Predictions
 from phf.scorers import linear
 from phf.scorers.linear import Features, fold
@@ -49,7 +50,7 @@ def write(path: Path, columns: dict[str, list]) -> Path:
 def trained(tmp_path_factory) -> tuple[Path, dict, list[Progress]]:
     folder = tmp_path_factory.mktemp("reward")
     seen: list[Progress] = []
-    metrics = reward.train(write(folder / "labels.parquet", comments()), folder / "out", folds=3, progress=seen.append)
+    metrics = reward.train(write(folder / "labels.parquet", comments()), folder / "out", TrainOptions(folds=3), seen.append)
     return folder / "out", metrics, seen
 
 
@@ -83,11 +84,11 @@ def test_finished_is_left_alone_and_other_settings_are_refused(trained) -> None:
     out, metrics, _ = trained
     before = (out / "linear.safetensors").stat().st_mtime_ns
     source = out.parent / "labels.parquet"
-    again = reward.train(source, out, folds=3)
+    again = reward.train(source, out, TrainOptions(folds=3))
     assert json.dumps(again) == json.dumps(metrics)
     assert (out / "linear.safetensors").stat().st_mtime_ns == before
     with pytest.raises(InputError, match="folds was 3, now 4"):
-        reward.train(source, out, folds=4)
+        reward.train(source, out, TrainOptions(folds=4))
     with pytest.raises(InputError, match="choose another output folder"):
         reward.train(source, out.parent)
 
@@ -96,7 +97,7 @@ def test_the_same_labels_in_any_format_and_order_give_the_same_model(tmp_path) -
     data = comments(80)
     models = []
     for name in ("a.parquet", "b.csv", "c.tsv", "d.jsonl"):
-        reward.train(write(tmp_path / name, data), tmp_path / f"{name}-out", folds=2)
+        reward.train(write(tmp_path / name, data), tmp_path / f"{name}-out", TrainOptions(folds=2))
         models.append((tmp_path / f"{name}-out" / linear.FILE).read_bytes())
     assert len(set(models)) == 1
 
@@ -106,14 +107,14 @@ def test_folds_are_equal_in_kind_keep_equal_texts_together_and_ignore_order() ->
     data = labelled_texts.Labels(
         texts, np.array([number % 3 == 0 for number in range(60)] * 2, float), None, np.ones(120, bool), {}
     )
-    fold_of = reward._folds(data, 5)
+    fold_of = splits.folds_of(data, 5)
     assert fold_of[:60].tolist() == fold_of[60:].tolist()
     for number in range(5):
         assert data.labels[fold_of == number].sum() == 8
         assert (fold_of == number).sum() == 24
     order = np.random.default_rng(0).permutation(120)
     mixed = labelled_texts.Labels([texts[row] for row in order], data.labels[order], None, np.ones(120, bool), {})
-    assert reward._folds(mixed, 5).tolist() == fold_of[order].tolist()
+    assert splits.folds_of(mixed, 5).tolist() == fold_of[order].tolist()
 
 
 def test_importance_gives_every_source_the_same_share() -> None:
@@ -121,12 +122,12 @@ def test_importance_gives_every_source_the_same_share() -> None:
     sources = rng.choice(["a", "b", "c"], 500)
     truth = (rng.random(500) < np.where(sources == "a", 0.9, 0.2)).astype(float)
     data = labelled_texts.Labels(["x"] * 500, truth, sources, rng.random(500) < 0.7, {})
-    importance = reward._importance(data)
+    importance = splits.importance_of(data)
     for trains in (True, False):
         for source in "abc":
             here = (sources == source) & (data.trains == trains)
             np.testing.assert_allclose(np.average(truth[here], weights=importance[here]), truth[data.trains].mean())
-    np.testing.assert_allclose(reward._importance(labelled_texts.Labels(["x"] * 500, truth, None, data.trains, {})), 1)
+    np.testing.assert_allclose(splits.importance_of(labelled_texts.Labels(["x"] * 500, truth, None, data.trains, {})), 1)
 
 
 def test_training_counts_what_scoring_counts() -> None:
@@ -231,7 +232,7 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
     refused("few.csv", b"text,toxic\na,1\nb,0\nc,0\n", "1 different positive texts")
     refused("blank.csv", b"text,toxic\n" + b" ,1\n" * 9 + b"b,0\nc,0\n", "0 different positive texts")
     with pytest.raises(InputError, match="at least 2"):
-        reward.train(write(tmp_path / "ok.csv", comments(40)), tmp_path / "out", folds=1)
+        reward.train(write(tmp_path / "ok.csv", comments(40)), tmp_path / "out", TrainOptions(folds=1))
 
 
 def test_columns_are_found_and_can_be_named(tmp_path) -> None:
@@ -265,14 +266,14 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch) -> None:
 def test_texts_without_content_are_measured_but_not_trained_on(tmp_path) -> None:
     data = comments(60)
     data["text"][:4] = ["", " ", "\n", "\t"]
-    metrics = reward.train(write(tmp_path / "labels.jsonl", data), tmp_path / "out", folds=2)
+    metrics = reward.train(write(tmp_path / "labels.jsonl", data), tmp_path / "out", TrainOptions(folds=2))
     assert metrics["measured"]["cross-validated"]["all"]["texts"] == data["split"].count("train")
     assert all(np.isfinite(value) for value in metrics["measured"]["cross-validated"]["all"].values())
 
 
 def test_words_are_counted_in_different_texts() -> None:
     model = linear.Linear(Features(buckets=64), np.zeros(64, np.int8), 1.0, 0.0, linear.Curve(), 0.5)
-    listed = reward._words(model, ["Fool! naïve " * 30, *(f"don't {number}" for number in range(20)), "once"])
+    listed = linear_model.telling_words(model, ["Fool! naïve " * 30, *(f"don't {number}" for number in range(20)), "once"])
     assert [word for word, _ in listed["positive"]] == ["don't"]
     assert fold("Don't") == b" don't "
 
@@ -309,7 +310,8 @@ def test_a_base_is_finetuned_to_a_classifier(tmp_path, base: str) -> None:
     columns["text"][:3] = ["", " ", "fool " * 100]
     data = write(tmp_path / "labels.parquet", columns)
     seen: list[Progress] = []
-    metrics = reward.train(data, tmp_path / "out", progress=seen.append, base=base, epochs=4, rate=5e-3, batch=16)
+    options = TrainOptions(base=base, epochs=4, rate=5e-3, batch=16)
+    metrics = reward.train(data, tmp_path / "out", options, seen.append)
     assert set(metrics["measured"]) == {"one fold", "held out"}
     assert metrics["measured"]["held out"]["all"]["auc"] > 0.9
     scorer = phf.scorers.load("classifier", model=str(tmp_path / "out"), device="cpu")
@@ -330,5 +332,118 @@ def base_has_no_special_tokens(base: str) -> bool:
 
 def test_a_base_that_cannot_be_loaded(tmp_path) -> None:
     with pytest.raises(InputError, match=r"base: .* cannot be loaded"):
-        reward.train(write(tmp_path / "labels.csv", comments(60)), tmp_path / "out", base=str(tmp_path / "none"))
+        reward.train(write(tmp_path / "labels.csv", comments(60)), tmp_path / "out", TrainOptions(base=str(tmp_path / "none")))
     assert not (tmp_path / "out").exists()
+
+
+def annotated(folder: Path, count: int = 400, scale: float = 1.0, seed: int = 0) -> Path:
+    """A corpus scored by a stand-in for a costly judge: the share of rude phrases in a sentence, with noise."""
+    rng = np.random.default_rng(seed)
+    documents = []
+    for number in range(count):
+        segments, rewards = [], []
+        for _ in range(3):
+            rude = rng.random(4) < rng.choice([0.0, 0.5, 1.0])
+            segments.append(" ".join(rng.choice(RUDE if bad else NICE) for bad in rude) + f" {number}. ")
+            rewards.append(-scale * np.clip(rude.mean() + rng.normal(0, 0.05), 0, 1))
+        documents.append(Document(f"d{number}", segments, np.array([*rewards[:2], np.nan], np.float32)))
+    write_part(folder / "part-00000.parquet", documents)
+    return folder
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_rewards_of_a_costly_scorer_are_learnt_by_a_cheap_one(tmp_path, scale) -> None:
+    metrics = reward.train(annotated(tmp_path / "annotated", scale=scale), tmp_path / "out", TrainOptions(folds=3))
+    measured = metrics["measured"]
+    assert measured["cross-validated"]["all"]["texts"] + measured["held out"]["all"]["texts"] == 800
+    for numbers in (measured["cross-validated"]["all"], measured["held out"]["all"]):
+        assert numbers["correlation"] > 0.9
+        assert numbers["rank_correlation"] > 0.85
+        assert numbers["rmse"] < 0.15 * scale
+        assert numbers["calibration_error"] < 0.08 * scale
+    rude, nice = phf.scorers.load("toxicity", path=str(tmp_path / "out")).score(["shut up you fool", "thank you well done"])
+    assert -scale <= rude < -0.7 * scale < -0.3 * scale < nice <= 0
+    again = reward.train(tmp_path / "annotated", tmp_path / "out", TrainOptions(folds=3))
+    assert again["measured"] == json.loads(json.dumps(measured))
+    with pytest.raises(InputError, match='kind was "regression", now "classification"'):
+        reward.train(
+            tmp_path / "annotated", tmp_path / "out", TrainOptions(folds=3, kind="classification", threshold=-0.5 * scale)
+        )
+
+
+def test_an_annotated_corpus_gives_classes_by_a_threshold(tmp_path) -> None:
+    corpus = annotated(tmp_path / "annotated")
+    options = TrainOptions(kind="classification", threshold="p50", folds=2)
+    metrics = reward.train(corpus, tmp_path / "out", options)
+    assert metrics["measured"]["held out"]["all"]["auc"] > 0.9
+    assert metrics["measured"]["held out"]["all"]["positive"] == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(InputError, match="needs a threshold on its rewards"):
+        reward.train(corpus, tmp_path / "none", TrainOptions(kind="classification"))
+    with pytest.raises(InputError, match="every reward is on one side of the threshold -3"):
+        reward.train(corpus, tmp_path / "none", TrainOptions(kind="classification", threshold=-3))
+    with pytest.raises(InputError, match="no annotated corpus, whose rewards a regression needs"):
+        reward.train(write(tmp_path / "labels.csv", comments(40)), tmp_path / "none", TrainOptions(kind="regression"))
+
+
+def pairs(count: int = 400, noise: float = 0.1, seed: int = 0) -> dict[str, list]:
+    rng = np.random.default_rng(seed)
+    better = [" ".join(rng.choice(NICE, 3)) + f" {number}" for number in range(count)]
+    worse = [" ".join(rng.choice(RUDE, 3)) + f" {number}" for number in range(count)]
+    flipped = rng.random(count) < noise
+    columns = {
+        "chosen": [b if flip else a for a, b, flip in zip(better, worse, flipped, strict=True)],
+        "rejected": [a if flip else b for a, b, flip in zip(better, worse, flipped, strict=True)],
+    }
+    return columns | {"split": np.where(rng.random(count) < 0.2, "test", "train").tolist()}
+
+
+def test_preference_pairs_give_rewards_that_agree_with_them(tmp_path) -> None:
+    data = write(tmp_path / "pairs.jsonl", pairs())
+    metrics = reward.train(data, tmp_path / "out", TrainOptions(folds=3))
+    assert set(metrics["measured"]) == {"cross-validated", "held out"}
+    for sources in metrics["measured"].values():
+        numbers = sources["all"]
+        assert numbers["agreement_low"] < numbers["agreement"] < numbers["agreement_high"]
+        assert 0.8 < numbers["agreement"] < 0.97  # flipped choices are not foreseen
+        assert numbers["calibration_error"] < 0.15
+        assert numbers["log_loss"] < np.log(2)
+    rude, nice = phf.scorers.load("toxicity", path=str(tmp_path / "out")).score(["shut up you fool", "thank you well done"])
+    assert -1 <= rude < nice <= 0
+
+
+def test_agreement_of_known_margins() -> None:
+    numbers = preferences.agreement(np.array([2.0, 2.0, 2.0, -2.0]))
+    assert numbers["agreement"] == 0.75
+    sure = 1 / (1 + np.exp(-2))
+    assert numbers["log_loss"] == pytest.approx(-(3 * np.log(sure) + np.log(1 - sure)) / 4)
+    honest = np.random.default_rng(0).normal(0, 1, 20_000)
+    right = np.random.default_rng(1).random(20_000) < 1 / (1 + np.exp(-np.abs(honest)))
+    assert preferences.agreement(np.where(right, 1, -1) * np.abs(honest))["calibration_error"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": [None] * 20}, "column 'chosen': null"),
+        ({"rejected": [1] * 20}, "row 1, column 'rejected': expected a text, found 1"),
+        ({"split": ["test"] * 20}, "0 pairs to train on"),
+    ],
+)
+def test_pairs_that_cannot_be_trained_on(tmp_path, change, message) -> None:
+    columns = {"chosen": ["a"] * 20, "rejected": ["b"] * 20, "split": ["train"] * 20, **change}
+    with pytest.raises(InputError, match=message):
+        reward.train(write(tmp_path / "pairs.parquet", columns), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["regression", "pairs"])
+def test_a_base_is_finetuned_to_a_reward_model(tmp_path, base: str, kind: str) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    data = annotated(tmp_path / "annotated", 120) if kind == "regression" else write(tmp_path / "pairs.csv", pairs(200, noise=0))
+    options = TrainOptions(base=base, epochs=4, rate=5e-3, batch=16)
+    metrics = reward.train(data, tmp_path / "out", options)
+    held_out = metrics["measured"]["held out"]["all"]
+    assert held_out["correlation" if kind == "regression" else "agreement"] > 0.8
+    rude, nice = phf.scorers.load("classifier", model=str(tmp_path / "out"), device="cpu").score(["you fool", "thank you"])
+    torch.set_num_threads(threads)
+    assert rude < nice

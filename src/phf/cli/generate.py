@@ -137,7 +137,7 @@ def _write_json_lines(jsonl: str, prompts: Sequence[str], completions: Sequence[
 
 def _prompts(texts: Sequence[str] | None, file: str | None) -> list[str]:
     """Return the prompts from wherever they are; one that is empty if there are none."""
-    from phf.evaluate.samples import prompts_in, read_prompts
+    from phf.evaluate import prompts_in, read_prompts
 
     if texts and file:
         raise InputError("prompts both on the command line and in --prompts; give one of them")

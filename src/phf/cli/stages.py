@@ -216,7 +216,10 @@ def _measure(
     corpus = annotated or WorkFolder.of_run(folder).annotated
     held_out = share_held_out(folder, made.tokenize.held_out)
     with terminal.progress(quiet) as progress:
-        return folder, run_evaluate(model, corpus, made.evaluate, folder, held_out, evaluations, progress)
+        return folder, run_evaluate(
+            model, corpus, made.evaluate, folder, held_out, evaluations, progress,
+            objectives=[run.objective for run in made.runs.values()],
+        )  # fmt: skip
 
 
 def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) -> str:

@@ -31,7 +31,9 @@ def inspect(
 
 
 def reward_train(
-    labels: Annotated[Path, typer.Argument(help="Parquet, CSV, TSV or JSONL of labelled texts.")],
+    labels: Annotated[
+        Path, typer.Argument(help="Parquet, CSV, TSV or JSONL of labelled texts or of pairs; or an annotated corpus.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; `phf annotate --scorer FOLDER` loads it.")] = Path(
         "reward"
     ),
@@ -40,22 +42,33 @@ def reward_train(
     source: Annotated[str | None, typer.Option(help="Column that says where a text is from.")] = None,
     split: Annotated[str | None, typer.Option(help="Column that says train or test.")] = None,
     base: Annotated[str | None, typer.Option(help="Finetune this Hugging Face model instead of a linear one.")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    kind: Annotated[str, typer.Option(help="classification, regression (of an annotated corpus) or pairs; auto looks.")] = "auto",
+    threshold: Annotated[str | None, typer.Option(help="Classes of an annotated corpus: lower rewards are undesirable.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a reward model from human labels.
+    """Train a reward model from labels of people or of another scorer.
 
         phf reward train labels.parquet --text text --label toxic --out work/reward
 
     Writes a folder with the model, metrics.json and calibration.svg. A text's reward is -P(undesirable).
     """
     from phf.cli import terminal
+    from phf.reward import TrainOptions
     from phf.reward import train as train_reward
 
+    options = TrainOptions(
+        kind=kind,  # type: ignore[arg-type]  # checked there
+        text=text,
+        label=label,
+        source=source,
+        split=split,
+        threshold=threshold,
+        base=base,
+        folds=folds,
+    )
     with terminal.progress(quiet) as progress:
-        found = train_reward(
-            labels, out, text=text, label=label, source=source, split=split, base=base, folds=folds, progress=progress
-        )
+        found = train_reward(labels, out, options, progress)
     for how, sources in found["measured"].items():
         columns = list(dict.fromkeys(name for numbers in sources.values() for name in numbers))
         rows = [[name, *(number(numbers.get(column)) for column in columns)] for name, numbers in sources.items()]

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from phf import artifacts, config, lm
 from phf.documents import AnnotatedCorpus, Document, is_held_out
 from phf.errors import InputError
 from phf.evaluate.journal import Journal
+from phf.evaluate.prompts import prompts_in, read_prompts
 from phf.evaluate.protocol import (
     EvalContext,
     Evaluation,
+    HasThresholds,
     NamedModel,
     OfControl,
     OfSamples,
@@ -21,6 +23,7 @@ from phf.evaluate.protocol import (
     Sweep,
     hashed_subset,
 )
+from phf.evaluate.thresholds import CorpusThresholds, default_threshold, objectives_beside
 from phf.layout import WorkFolder
 from phf.locks import locks_output
 from phf.plugins import suggestion
@@ -28,7 +31,8 @@ from phf.progress import Listener, silent
 from phf.records import EvaluationName, Record
 
 __all__ = [
-    "EvalContext", "Evaluation", "NamedModel", "OfControl", "OfSamples", "ReadsInputs", "Sweep", "evaluate", "hashed_subset",
+    "EvalContext", "Evaluation", "HasThresholds", "NamedModel", "OfControl", "OfSamples", "ReadsInputs", "Sweep", "evaluate",
+    "hashed_subset", "prompts_in", "read_prompts",
 ]  # fmt: skip
 
 log = logging.getLogger("phf")
@@ -44,6 +48,7 @@ def evaluate(
     evaluations: Collection[str] | None = None,
     on_progress: Listener = silent,
     named: NamedModel | None = None,
+    objectives: Sequence[config.Component] = (),
 ) -> list[Record]:
     """Make every evaluation of a recipe, of a run's last checkpoint or of all, and append its records to `records.jsonl`.
 
@@ -60,6 +65,8 @@ def evaluate(
         evaluations: names of those to make; all of the recipe's if None.
         on_progress: called with the progress of each.
         named: what is known of a model that phf did not train; its scorer and segmenter serve where there is no corpus.
+        objectives: those of the recipe's runs, whose threshold is the default of evaluations; by default those of the runs that
+            lie beside `out`.
 
     Returns:
         The records of all evaluations asked for, new and old.
@@ -72,7 +79,11 @@ def evaluate(
             raise InputError(f"unknown evaluation {name!r}{suggestion(name, options.evaluations)}")
     wanted = [name for name in options.evaluations if evaluations is None or name in evaluations]
     corpus = _Corpus(annotated, held_out, named)
-    stage = _Stage(options, corpus, named, out, WorkFolder.of_annotated(annotated).shared, on_progress)
+    work = WorkFolder.of_annotated(annotated)
+    thresholds = CorpusThresholds(
+        lambda: default_threshold(objectives or objectives_beside(out)), work.tokens, corpus.training if corpus.exists else None
+    )
+    stage = _Stage(options, corpus, named, thresholds, out, work.shared, on_progress)
     checkpoints = [model]
     if any(options.checkpoints_of(name) == "all" for name in wanted):
         checkpoints = lm.checkpoints_of(model)
@@ -92,6 +103,15 @@ class _Corpus:
         self.annotated, self.share = AnnotatedCorpus(folder, segmenter, scorer), held_out
         self.scorer = config.build("scorers", scorer or self.annotated.require("scorer"))
         self.segmenter = config.build("segmenters", segmenter or self.annotated.require("segmenter"))
+
+    @property
+    def exists(self) -> bool:
+        """Whether there are documents."""
+        return self.annotated.folder.exists()
+
+    def training(self) -> Iterator[Document]:
+        """Yield the documents that are not held out."""
+        return (document for document in self.annotated.documents() if not is_held_out(document.id, self.share))
 
     @functools.cached_property
     def held_out(self) -> list[Document]:
@@ -121,6 +141,7 @@ class _Stage:
     options: config.Evaluate
     corpus: _Corpus
     named: NamedModel | None
+    thresholds: CorpusThresholds
     out: Path
     shared: Path
     on_progress: Listener
@@ -145,20 +166,25 @@ class _Stage:
             }
             if isinstance(evaluation, ReadsInputs) and (reads := evaluation.reads()):
                 made_from["reads"] = dict(reads)
+            thresholds: dict[str, float] = {}
+            if isinstance(evaluation, HasThresholds):
+                thresholds = {key: self.thresholds.resolve(value) for key, value in evaluation.thresholds().items()}
+                made_from["thresholds"] = thresholds
             name = str(job.name)
             own = journal.find(name, made_from)
             if own is None:
-                own = list(evaluation.measure(load(job.control), self._context(run, step, name)))
+                self.thresholds.warn(name, thresholds.items())
+                own = list(evaluation.measure(load(job.control), self._context(run, step, name, thresholds)))
                 _warn_of_nothing(name, own)
                 journal.add(name, made_from, own)
             records += own
         return records
 
-    def _context(self, run: str, step: int, name: str) -> EvalContext:
+    def _context(self, run: str, step: int, name: str, thresholds: Mapping[str, float]) -> EvalContext:
         corpus = self.corpus
         return EvalContext(
             run, step, name, self.out, corpus.scorer, corpus.segmenter, self.options.seed, lambda: corpus.held_out,
-            self.on_progress, self.shared,
+            self.on_progress, self.shared, thresholds,
         )  # fmt: skip
 
     def _jobs(self, names: Collection[str], controls: tuple[str, ...], asked_for: bool) -> Iterator[_Job]:

@@ -1,6 +1,6 @@
 """Bits per byte on held-out documents: what an objective costs in capability, up to the entropy of the data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,11 +9,12 @@ import numpy as np
 from phf import config
 from phf.documents import Document
 from phf.errors import InputError
-from phf.evaluate.protocol import EvalContext, hashed_subset
-from phf.lm import LanguageModel, Placement, PlacesControl, ReadsSegments
+from phf.evaluate.protocol import EvalContext, hashed_subset, placements_of
+from phf.lm import LanguageModel, Placement, ReadsSegments
 from phf.per_example import Parts
 from phf.records import Record
 from phf.statistics import ratio
+from phf.thresholds import Threshold, check_threshold
 
 _AT_ONCE = 256
 
@@ -23,21 +24,30 @@ class HeldOut:
     """Bits a UTF-8 byte that the model needs for held-out documents: all, their aligned segments, their misaligned ones.
 
     Args:
-        documents: how many, chosen by a hash of their ids; all if not given.
-        threshold: a segment is aligned if its reward is at least this. One without a reward is neither.
-        placement: where a conditional model reads its control token: once, at the document's "start"; in front of "every"
-            segment; or "auto", as it is sampled by default (every on lines, else start). See `LocalModel.segment_logprobs`.
+        documents: how many, chosen by a hash of their ids; all by default.
+        threshold: a segment is aligned if its reward is at least this: a number, or a quantile of the corpus such as p50. One
+            without a reward is neither. By default the one of conditional training in the recipe, else of unlikelihood, else 0.
+        placement: of no effect since phf 0.2: a conditional model is measured with its control token in front of every
+            segment, as it was trained, and also with it once at the document's start.
     """
 
     documents: config.Count | None = None
-    threshold: float = 0.0
+    threshold: Threshold | None = None
     placement: Literal["auto", "start", "every"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+
+    def thresholds(self) -> Mapping[str, Threshold | None]:
+        """Return the thresholds."""
+        return {"threshold": self.threshold}
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure `bits_per_byte`, `_aligned` and `_misaligned`, n = documents.
 
-        A conditional model is measured twice: with its control token placed as said, and, ending in `_start` or `_every`, the
-        other way. Bits and bytes of each document are kept in `units/`.
+        A conditional model is measured with its control token in front of every segment, and again, in metrics that end in
+        `_start`, with it once at the document's start. Bits and bytes of each document are kept in `per-example/`.
 
         Raises:
             InputError: if no document is held out.
@@ -45,45 +55,41 @@ class HeldOut:
         documents = [document for document in hashed_subset(setting.held_out, self.documents) if document.text]
         if not documents:
             raise InputError(
-                f"{setting.name}: no held-out document with any text; raise tokenize.held_out, the share of documents set apart"
+                f"{setting.name}: no held-out document with any text; raise tokenize.held_out, the share that is held out"
             )
-        ways: dict[str, Placement | None] = {"": None}
-        if isinstance(model, ReadsSegments):
-            placement = model.placement if self.placement == "auto" else self.placement
-            ways = {"": placement}
-            if isinstance(model, PlacesControl) and model.control is not None:
-                other: Placement = "start" if placement == "every" else "every"
-                ways[f"_{other}"] = other
-        kept: dict[str, Parts] = {}
-        for number, (suffix, way) in enumerate(ways.items()):
+        threshold = setting.threshold("threshold", self.threshold)
+        measured: dict[str, Parts] = {}
+        placements = placements_of(model)
+        for number, (suffix, placement) in enumerate(placements.items()):
             nats: list[np.ndarray] = []
             for first in range(0, len(documents), _AT_ONCE):
-                setting.report(number * len(documents) + first, len(ways) * len(documents), "documents")
-                nats += _nats(model, documents[first : first + _AT_ONCE], way)
-            for kind, (bits, sizes) in self._by_kind(documents, nats).items():
+                setting.report(number * len(documents) + first, len(placements) * len(documents), "documents")
+                nats += _nats(model, documents[first : first + _AT_ONCE], placement)
+            for kind, (bits, sizes) in _by_kind(documents, nats, threshold).items():
                 metric = f"bits_per_byte{kind}{suffix}"
-                kept[metric] = (bits, sizes)
+                measured[metric] = (bits, sizes)
                 yield from setting.records(metric, ratio(bits, sizes))
-        setting.write_per_example([document.id for document in documents], kept)
+        setting.write_per_example([document.id for document in documents], measured)
 
-    def _by_kind(self, documents: Sequence[Document], nats: Sequence[np.ndarray]) -> dict[str, Parts]:
-        """Add up the bits and bytes of each document (N,): of all of it, of its aligned segments, of its misaligned ones."""
-        bits = [found / np.log(2) for found in nats]
-        sizes = [np.array([len(segment.encode()) for segment in document.segments], np.float64) for document in documents]
-        every = [np.ones(len(size)) for size in sizes]
-        if any(len(found) != len(size) for found, size in zip(bits, sizes, strict=True)):  # a model that gives whole texts only
-            return {"": (np.array([found.sum() for found in bits]), _sums(sizes, every))}
-        rewards = [np.asarray(document.rewards) for document in documents]
-        kinds: dict[str, Sequence[np.ndarray]] = {
-            "": every,
-            "_aligned": [reward >= self.threshold for reward in rewards],
-            "_misaligned": [reward < self.threshold for reward in rewards],
-        }
-        return {kind: (_sums(bits, counted), _sums(sizes, counted)) for kind, counted in kinds.items()}
+
+def _by_kind(documents: Sequence[Document], nats: Sequence[np.ndarray], threshold: float) -> dict[str, Parts]:
+    """Return the bits and bytes of each document (N,): of all of it, of its aligned segments, of its misaligned ones."""
+    bits = [own / np.log(2) for own in nats]
+    sizes = [np.array([len(segment.encode()) for segment in document.segments], np.float64) for document in documents]
+    every = [np.ones(len(size)) for size in sizes]
+    if any(len(own) != len(size) for own, size in zip(bits, sizes, strict=True)):  # a model that gives whole texts only
+        return {"": (np.array([own.sum() for own in bits]), _sums(sizes, every))}
+    rewards = [np.asarray(document.rewards) for document in documents]
+    kinds: dict[str, Sequence[np.ndarray]] = {
+        "": every,
+        "_aligned": [reward >= threshold for reward in rewards],
+        "_misaligned": [reward < threshold for reward in rewards],
+    }
+    return {kind: (_sums(bits, counted), _sums(sizes, counted)) for kind, counted in kinds.items()}
 
 
 def _nats(model: LanguageModel, documents: Sequence[Document], placement: Placement | None) -> list[np.ndarray]:
-    """Give the surprise of each segment of each document, or of each whole document where a model knows no segments."""
+    """Return the nats of each segment of each document, or of each whole document where a model knows no segments."""
     if not isinstance(model, ReadsSegments):
         return [np.array([-logprob]) for logprob in model.logprobs([document.text for document in documents])]
     return [-logprobs for logprobs in model.segment_logprobs([document.segments for document in documents], placement)]

@@ -1,4 +1,4 @@
-"""Forward KL divergence from a reference model: what of the reference's texts a model finds less probable than it does."""
+"""Forward KL divergence from a reference model: how much less probable a model finds the reference's texts than it does."""
 
 import dataclasses
 import logging
@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 
 from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
-from phf.evaluate.protocol import EvalContext, with_control_placement
+from phf.evaluate.protocol import EvalContext, placements_of, with_control_placement
 from phf.lm import LanguageModel, Sampling
+from phf.per_example import Parts
 from phf.records import Record
 
 log = logging.getLogger("phf")
 
 _SCHEMA = pa.schema([("text", pa.string()), ("ended", pa.bool_()), ("nats", pa.float64()), ("tokens", pa.int64())])
-_BROKEN = "\ufffd"  # what bytes that are no character decode to
+_BROKEN = "\ufffd"  # what bytes that are not a character decode to
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,11 @@ class ForwardKL:
     Args:
         reference: `hf:NAME`, a run's or checkpoint's folder, or `openai:URL#MODEL` of a server that gives log-probabilities of
             prompts.
-        n: texts; those with bytes that are no characters are left out, and counted in a warning.
+        n: texts; those with bytes that are not characters are left out, and counted in a warning.
         max_tokens: at which a text is cut, in tokens of the reference.
         batch: texts in one forward pass of the reference, or requests at a time.
-        placement: where a conditional model reads its control token: once, at the document's "start"; in front of "every"
-            segment; or "auto", as it is sampled by default (every on lines, else start).
-        control: control token that the reference writes under, if it has any; its first if not given.
+        placement: of no effect since phf 0.2: both are measured, see `measure`.
+        control: control token that the reference writes under, if it has any; its first by default.
     """
 
     reference: str
@@ -46,11 +46,13 @@ class ForwardKL:
     control: str | None = None
 
     def reads(self) -> dict[str, Any]:
-        """Name what the numbers hang on beside the configuration."""
+        """Return inputs besides the config that affect the result: the reference's weights."""
         return {"reference": lm.fingerprint(self.reference)}
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure `kl`, `kl_per_token` and `kl_per_byte`; n = texts.
+
+        A conditional model reads its control token in front of every segment, and again, in metrics that end in `_start`, once.
 
         The reference's texts and what it says of them are made once and shared by all runs of a recipe.
 
@@ -60,20 +62,26 @@ class ForwardKL:
         folder = self._of_reference(setting)
         texts, ended, reference, tokens = _read(folder / "texts.parquet")
         setting.report(0, len(texts), "texts")
-        found = with_control_placement(model, self.placement).likelihoods(
-            texts, ended=ended, on_progress=lambda done: setting.report(done, len(texts), "texts")
-        )
-        nats = reference - np.array([likelihood.nats for likelihood in found])
-        lengths = np.array([len(text.encode()) for text in texts])
-        yield from setting.records("kl", statistics.mean(nats, setting.seed))
-        yield from setting.records("kl_per_token", statistics.ratio(nats, tokens))
-        yield from setting.records("kl_per_byte", statistics.ratio(nats, lengths))
-        ones = np.ones(len(texts))
-        kinds = {"kl": (nats, ones), "kl_per_token": (nats, tokens), "kl_per_byte": (nats, lengths)}
-        setting.write_per_example([f"{folder.name} {number}" for number in range(len(texts))], kinds)
+        ids = [f"{folder.name} {number}" for number in range(len(texts))]
+        lengths, ones = np.array([len(text.encode()) for text in texts]), np.ones(len(texts))
+        kinds: dict[str, Parts] = {}
+        for suffix, placement in placements_of(model).items():
+            likelihoods = with_control_placement(model, placement).likelihoods(
+                texts, ended=ended, on_progress=lambda done: setting.report(done, len(texts), "texts")
+            )
+            nats = reference - np.array([likelihood.nats for likelihood in likelihoods])
+            yield from setting.records(f"kl{suffix}", statistics.mean(nats, setting.seed))
+            yield from setting.records(f"kl_per_token{suffix}", statistics.ratio(nats, tokens))
+            yield from setting.records(f"kl_per_byte{suffix}", statistics.ratio(nats, lengths))
+            kinds |= {
+                f"kl{suffix}": (nats, ones),
+                f"kl_per_token{suffix}": (nats, tokens),
+                f"kl_per_byte{suffix}": (nats, lengths),
+            }
+        setting.write_per_example(ids, kinds)
 
     def _of_reference(self, setting: EvalContext) -> Path:
-        """Give the folder with the reference's texts, and with what it says of them."""
+        """Return the folder with the reference's texts and their probabilities, made once."""
         made_from = {"seed": setting.seed, **dataclasses.asdict(self), "weights": self.reads()["reference"]}
         del made_from["placement"], made_from["batch"]
         folder = setting.shared_folder / "references" / artifacts.fingerprint(made_from)
@@ -99,23 +107,22 @@ class ForwardKL:
                 "probability of a whole text needs; take another reference"
             )
         ended = [bool(sample.finished) for sample in samples]
-        # A character cut through by the limit is no text of the reference.
+        # A character cut in two by the limit is not the reference's text.
         texts = [str(text) if whole else text.rstrip(_BROKEN) for text, whole in zip(samples, ended, strict=True)]
-        kept = [place for place, text in enumerate(texts) if _BROKEN not in text]
-        if len(kept) < self.n:
-            log.warning("%s: %d of %d texts hold bytes that are no characters, and are left out",
-                        self.reference, self.n - len(kept), self.n)  # fmt: skip
-        texts, ended = [texts[place] for place in kept], [ended[place] for place in kept]
+        whole_texts = [row for row, text in enumerate(texts) if _BROKEN not in text]
+        if len(whole_texts) < self.n:
+            log.warning("%s: %d of %d texts hold bytes that are not characters, and are left out",
+                        self.reference, self.n - len(whole_texts), self.n)  # fmt: skip
+        texts, ended = [texts[row] for row in whole_texts], [ended[row] for row in whole_texts]
         if not any(texts):
             raise InputError(f"{self.reference}: {self.n} samples of it hold no text; it cannot be a reference")
-        found = model.likelihoods(texts, ended=ended)
-        return pa.table(
-            [texts, ended, [likelihood.nats for likelihood in found], [likelihood.tokens for likelihood in found]], schema=_SCHEMA
-        )
+        likelihoods = model.likelihoods(texts, ended=ended)
+        nats, tokens = [one.nats for one in likelihoods], [one.tokens for one in likelihoods]
+        return pa.table([texts, ended, nats, tokens], schema=_SCHEMA)
 
 
 def _read(path: Path) -> tuple[list[str], list[bool], np.ndarray, np.ndarray]:
-    """Give the reference's texts, whether each ended by itself, the reference's nats of them (N,), and its tokens (N,)."""
+    """Return the reference's texts, whether each ended by itself, its nats of each (N,), and its tokens (N,)."""
     try:
         table = pq.read_table(path, schema=_SCHEMA)
     except (pa.ArrowException, OSError) as error:

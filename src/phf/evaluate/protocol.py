@@ -6,9 +6,9 @@ An evaluation has `measure`. What else a caller may ask of it stands in a protoc
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from phf import config, lm, per_example
 from phf.documents import Document
@@ -18,6 +18,7 @@ from phf.records import EvaluationName, Record, stamp
 from phf.scorers import Scorer
 from phf.segmenters import Segmenter
 from phf.statistics import Estimate
+from phf.thresholds import Threshold, resolved
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class EvalContext:
         read_held_out: reads the held-out documents; see `held_out`.
         on_progress: called with the evaluation's progress.
         shared: folder for what all runs of a recipe share; one in `out` by default.
+        thresholds: those of the evaluation as rewards, by name; see `threshold`.
     """
 
     run: str
@@ -62,6 +64,7 @@ class EvalContext:
     read_held_out: Callable[[], Sequence[Document]]
     on_progress: Listener = silent
     shared: Path | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def shared_folder(self) -> Path:
@@ -72,6 +75,16 @@ class EvalContext:
     def held_out(self) -> Sequence[Document]:
         """The documents no run was trained on, with rewards, in an order that does not depend on the corpus's."""
         return self.read_held_out()
+
+    def threshold(self, name: str, configured: Threshold | None) -> float:
+        """Return a threshold of the evaluation as a reward: as the stage resolved it, else as configured; 0 by default.
+
+        Raises:
+            InputError: for a quantile that was not resolved.
+        """
+        if name in self.thresholds:
+            return self.thresholds[name]
+        return 0.0 if configured is None else resolved(configured)
 
     def samples_of(self, evaluation: str) -> Path:
         """Return the file with the samples of an evaluation, under the same control token as this one unless it names its own."""
@@ -158,6 +171,14 @@ class ReadsInputs(Evaluation, Protocol):
         """Return inputs besides the config that affect the result, as JSON has them; it is made again when they change."""
 
 
+@runtime_checkable
+class HasThresholds(Evaluation, Protocol):
+    """An evaluation with thresholds on rewards, which are resolved and checked on the corpus before it is made."""
+
+    def thresholds(self) -> Mapping[str, Threshold | None]:
+        """Return them by name; None for the one that the recipe's objectives have."""
+
+
 def hashed_subset(documents: Iterable[Document], limit: int | None) -> list[Document]:
     """Choose `limit` of the documents (all if None) by a hash of their ids: the same whatever the corpus's order."""
 
@@ -167,8 +188,20 @@ def hashed_subset(documents: Iterable[Document], limit: int | None) -> list[Docu
     return sorted(documents, key=rank)[:limit]
 
 
-def with_control_placement(model: lm.LanguageModel, placement: Literal["auto", "start", "every"]) -> lm.LanguageModel:
-    """Return the model with its control token placed so; as it is for "auto", and where it cannot move (a server)."""
-    if placement == "auto" or not isinstance(model, lm.PlacesControl):
+def placements_of(model: lm.LanguageModel) -> Mapping[str, lm.Placement | None]:
+    """Return where a model's control token stands when texts of several segments are read, by the suffix of the metrics.
+
+    Without a suffix it stands in front of every segment, as in training; read once at the start, it makes later segments look
+    less probable than they are. Both are measured: "" and "_start". A model without a control token, or one behind a server,
+    which places it nowhere else, is measured once: None.
+    """
+    if isinstance(model, lm.PlacesControl) and model.control is not None:
+        return {"": "every", "_start": "start"}
+    return {"": None}
+
+
+def with_control_placement(model: lm.LanguageModel, placement: lm.Placement | None) -> lm.LanguageModel:
+    """Return the model with its control token placed so; as it is for None."""
+    if placement is None or not isinstance(model, lm.PlacesControl):
         return model
     return model.with_control_placement(placement)

@@ -13,7 +13,7 @@ from phf.errors import InputError
 from phf.evaluate.heldout import HeldOut
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.samples import Samples
-from phf.lm import Completion, LanguageModel, Placement, ReadsSegments, Sampling
+from phf.lm import Completion, LanguageModel, Placement, PlacesControl, ReadsSegments, Sampling
 from phf.records import EvaluationName, Record
 
 
@@ -21,13 +21,13 @@ from phf.records import EvaluationName, Record
 class Steer(Samples):
     """Misalignment of samples and held-out bits per byte under guidance, logits = other + gamma * (own - other), gamma by gamma.
 
-    Sampling has the fields of the measure `samples`, bits per byte those of `heldout`. For a comparison with those measures
-    give the same values here.
+    Sampling has the fields of the evaluation `samples`, bits per byte those of `heldout`. For a comparison with those
+    evaluations set the same values here.
 
     Args:
         gammas: how far to go from the other control token (0) to the model's own (1) and beyond.
-        documents: how many held-out documents; all if not given.
-        placement: where a held-out document has its control token: "start", "every" or "auto".
+        documents: how many held-out documents; all by default.
+        placement: of no effect since phf 0.2; see `heldout`.
     """
 
     gammas: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0, 3.0, 5.0])
@@ -49,9 +49,9 @@ class Steer(Samples):
         """Measure under each gamma what `samples` and `heldout` do, the samples of each in a file of its own.
 
         Raises:
-            InputError: if the model has no second control token or is behind a server, and as those measures do.
+            InputError: if the model has no second control token or is behind a server, and as those evaluations do.
         """
-        if not isinstance(model, ReadsSegments):
+        if not (isinstance(model, ReadsSegments) and isinstance(model, PlacesControl)):
             raise InputError(
                 f"{setting.name}: a model behind a server cannot be guided, since guidance needs all logits of two conditions at "
                 "every token; load the model from its folder"
@@ -61,14 +61,18 @@ class Steer(Samples):
             named = setting if len(self.gammas) == 1 else dataclasses.replace(setting, name=str(name))
             guided: Any = _Guided(model, fields["gammas"][0])
             yield from Samples.measure(part, guided, named)
-            yield from HeldOut(self.documents, self.threshold, self.placement).measure(guided, named)
+            yield from HeldOut(self.documents, self.threshold).measure(guided, named)
 
 
 class _Guided:
-    """A model under guidance, as other measures see it."""
+    """A model under guidance, as other evaluations see it."""
 
     def __init__(self, model: Any, gamma: float) -> None:
         self.model, self.gamma = model, gamma
+        self.control: str | None = model.control
+
+    def with_control_placement(self, placement: Placement) -> "_Guided":
+        return _Guided(self.model.with_control_placement(placement), self.gamma)
 
     @property
     def placement(self) -> Placement:

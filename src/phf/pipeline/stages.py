@@ -20,7 +20,8 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, on_pr
         init = options.init.model_copy(update={"run": str(work.run(options.init.run))})
         options = options.model_copy(update={"init": init})
     train(work.tokens, folder, name, run.objective, options, on_progress)
-    evaluate(str(folder), work.annotated, recipe.evaluate, folder, recipe.tokenize.held_out, run.evaluations, on_progress)
+    held_out, objectives = recipe.tokenize.held_out, _objectives(recipe)
+    evaluate(str(folder), work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, objectives=objectives)
 
 
 def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progress: Listener) -> None:
@@ -42,4 +43,8 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progr
     with artifacts.whole_file(RunFolder(folder).config) as temporary:
         temporary.write_text(to_yaml(about), encoding="utf-8")
     held_out = recipe.tokenize.held_out
-    evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, named)
+    evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, named, _objectives(recipe))
+
+
+def _objectives(recipe: config.Recipe) -> list[config.Component]:
+    return [run.objective for run in recipe.runs.values()]

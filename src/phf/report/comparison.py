@@ -8,8 +8,9 @@ from typing import Any
 
 from phf import config
 from phf.artifacts import fingerprint
+from phf.records import EvaluationName
 from phf.report.differences import difference
-from phf.report.metrics import GAMMA, MISALIGNED, Difference, Measure, describe
+from phf.report.metrics import Difference, Measure, describe
 from phf.report.runs import Run
 
 
@@ -34,18 +35,19 @@ class Task:
 
     @property
     def evaluations(self) -> list[str]:
-        """Everything that was measured, in the order first met, the second control token's and guided decoding left out."""
+        """Everything that was measured, in the order first met, other control tokens and guided decoding left out."""
         names = (evaluation for run in self.runs for evaluation in run.history)
-        return [name for name in dict.fromkeys(names) if not name.endswith(MISALIGNED) and GAMMA not in name]
+        return [name for name in dict.fromkeys(names) if EvaluationName.parse(name) == EvaluationName(name)]
 
     @property
     def guided(self) -> list[tuple[Run, list[tuple[float, str]]]]:
         """The runs that were measured under guidance, each with (gamma, evaluation) from the least to the most."""
         found = []
         for run in self.runs:
-            names = [name for name in run.history if GAMMA in name and not name.endswith(MISALIGNED)]
-            if names:
-                found.append((run, sorted((float(name.partition(GAMMA)[2]), name) for name in names)))
+            names = [(EvaluationName.parse(name), name) for name in run.history]
+            guided = [(name.gamma, text) for name, text in names if name.gamma is not None and name.control == "own"]
+            if guided:
+                found.append((run, sorted(guided)))
         return found
 
     @property

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from phf.records import EvaluationName
 from phf.report import guidance, redteam
 from phf.report.canvas import inline
 from phf.report.comparison import Task
-from phf.report.metrics import MISALIGNED, capital, ends, span, spoken
+from phf.report.metrics import capital, ends, span, spoken, under_controls
 from phf.report.palette import style_of
 from phf.report.plots import NARROW, WIDE, curves, pareto, steering
 from phf.report.runs import Run
@@ -158,10 +159,10 @@ def _guided(task: Task) -> Planned:
 def _control(task: Task) -> Planned:
     """Plot misalignment under both control tokens, of every run and scenario that was measured under both."""
     kind, base, steers, counts = task.describe(task.y_metric), task.baseline, [], []
-    steerable = [run for run in task.runs if any(evaluation.endswith(MISALIGNED) for evaluation in run.history)]
+    steerable = [run for run in task.runs if any(EvaluationName.parse(name).control == "misaligned" for name in run.history)]
     for run in steerable:
         for scenario in task.scenarios:
-            own, other = (run.get(name, task.y_metric) for name in (scenario, scenario + MISALIGNED))
+            own, other = (run.get(name, task.y_metric) for name in under_controls(scenario)[:2])
             if own is None or other is None or math.isnan(own.value + other.value):
                 continue
             counts += [own.n, other.n]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from phf.records import EvaluationName
 from phf.report.comparison import Task
 from phf.report.metrics import capital, ends, spoken
 from phf.report.palette import style_of
@@ -81,7 +82,7 @@ def table(task: Task) -> Table | None:
 
 def names(task: Task) -> str:
     """Return which runs were guided and by which evaluations, in words."""
-    measures = dict.fromkeys(spoken(evaluation.partition("@")[0]) for _, steps in task.guided for _, evaluation in steps)
+    measures = dict.fromkeys(spoken(EvaluationName.parse(evaluation).base) for _, steps in task.guided for _, evaluation in steps)
     return f"{', '.join(run.name for run, _ in task.guided)} (evaluation {', '.join(measures)})"
 
 

@@ -5,10 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-MISALIGNED = "@misaligned"
-"""How an evaluation's name ends when the model was evaluated under its second control token."""
-GAMMA = "@gamma="
-"""The part of an evaluation's name that comes before the strength of guided decoding: "steer@gamma=2"."""
+from phf.records import EvaluationName
+
+_CONTROLS = {"own": "", "misaligned": ", under the misaligned token", "plain": ", without a control token"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +144,16 @@ def rank(metric: str) -> int:
 
 def spoken(evaluation: str) -> str:
     """Return the name of an evaluation in a sentence: "no prompt", "adversarial, under the misaligned token"."""
-    name, sign, _ = evaluation.partition(MISALIGNED)
-    name, guided, gamma = name.partition(GAMMA)
-    words = _SPOKEN.get(name) or name.replace("-", " ").replace("_", " ")
-    return words + (f", γ\xa0=\xa0{gamma}" if guided else "") + (", under the misaligned token" if sign else "")
+    name = EvaluationName.parse(evaluation)
+    words = _SPOKEN.get(name.base) or name.base.replace("-", " ").replace("_", " ")
+    guided = "" if name.gamma is None else f", γ\xa0=\xa0{name.gamma:g}"
+    return words + guided + _CONTROLS[name.control]
+
+
+def under_controls(evaluation: str) -> list[str]:
+    """Return the names of an evaluation under the own control token, the misaligned one and none."""
+    name = EvaluationName.parse(evaluation)
+    return [str(name.under(control)) for control in ("own", "misaligned", "plain")]
 
 
 def ends(measured: Measured | Difference, measure: Measure) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from phf.report.comparison import Task
-from phf.report.metrics import MISALIGNED, capital, spoken
+from phf.report.metrics import capital, spoken, under_controls
 from phf.report.palette import style_of
 from phf.report.runs import Run
 from phf.report.shapes import Chart, Line
@@ -23,7 +23,7 @@ def charts(task: Task) -> list[Chart]:
             lines = [
                 line
                 for run in task.runs
-                for name in (evaluation, evaluation + MISALIGNED)
+                for name in under_controls(evaluation)
                 if (line := _line(run, name, of, kind.scale, run.name + name.removeprefix(evaluation)))
             ]
             if lines:

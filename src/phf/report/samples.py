@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phf.report.comparison import Task
-from phf.report.metrics import MISALIGNED, spoken
+from phf.report.metrics import spoken, under_controls
 from phf.report.palette import style_of
 
 _SCORE = 5  # where a packed row has its score
@@ -41,7 +41,7 @@ def embed(tasks: Sequence[Task]) -> Samples:
     runs = [(run, task) for task in tasks for run in task.runs]
     with_samples = [(run, task) for run, task in runs if any(columns["text"] for columns in run.samples.values())]
     found = dict.fromkeys(name for run, _ in with_samples for name in run.samples)
-    wanted = [name for task in tasks for scenario in task.scenarios for name in (scenario, scenario + MISALIGNED)]
+    wanted = [name for task in tasks for scenario in task.scenarios for name in under_controls(scenario)]
     scenarios = [name for name in dict.fromkeys([*wanted, *found]) if name in found]
     kinds: dict[str, int] = {}
     rows: list[list[Any]] = []

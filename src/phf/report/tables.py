@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from phf.report.comparison import Task
-from phf.report.metrics import MISALIGNED, Measure, Measured, capital, decimals, rank, short, span, spoken, write, write_interval
+from phf.report.metrics import (
+    Measure,
+    Measured,
+    capital,
+    decimals,
+    rank,
+    short,
+    span,
+    spoken,
+    under_controls,
+    write,
+    write_interval,
+)
 from phf.report.palette import style_of
 from phf.report.redteam import ROUND
 from phf.report.runs import Run
@@ -60,8 +72,8 @@ def summary(task: Task) -> Table:
 
 
 def of_evaluation(task: Task, evaluation: str) -> Table:
-    """Return the table of everything one evaluation measured; runs under the second control token stand below."""
-    names = [evaluation, evaluation + MISALIGNED]
+    """Return the table of everything one evaluation measured; runs under other control tokens stand below."""
+    names = under_controls(evaluation)
     metrics = list(dict.fromkeys(m for name in names for run in task.runs for m in run.history.get(name, {})))
     metrics = sorted((metric for metric in metrics if not ROUND.fullmatch(metric)), key=rank)  # rounds are drawn
     columns = [_column(task, evaluation, metric) for metric in metrics]
@@ -71,10 +83,11 @@ def of_evaluation(task: Task, evaluation: str) -> Table:
         if evaluation in run.history
     ]
     for run in task.runs:
-        if names[1] in run.history:
-            cells = [single(run.get(names[1], metric), task.describe(metric)) for metric in metrics]
-            token = run.control_tokens[1] if len(run.control_tokens) > 1 else "second control token"
-            rows.append(Row(f"{run.name} under {token}", style_of(run.objective), _n(run, names[1]), cells, aside=True))
+        token = run.control_tokens[1] if len(run.control_tokens) > 1 else "second control token"
+        for name, condition in zip(names[1:], (f"under {token}", "without a control token"), strict=True):
+            if name in run.history:
+                cells = [single(run.get(name, metric), task.describe(metric)) for metric in metrics]
+                rows.append(Row(f"{run.name} {condition}", style_of(run.objective), _n(run, name), cells, aside=True))
     heads = [head(measure.label, measure, measure.unit) for measure in map(task.describe, metrics)]
     return Table(capital(spoken(evaluation)), heads, rows)
 

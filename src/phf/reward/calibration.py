@@ -1,4 +1,4 @@
-"""How well probabilities tell positive texts from negative ones, and whether they are what they say: measures and a plot.
+"""How well predictions rank texts, and whether they mean what they say: measures and a plot.
 
 N texts; importance is how much each counts
 """
@@ -18,11 +18,11 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities beside what people said.
+    """Predictions beside labels.
 
     Args:
-        probabilities: (N,) that a text is positive.
-        labels: (N,) the same by people; 0 or 1, or between.
+        probabilities: (N,) that a text is positive; for a regression, predicted labels.
+        labels: (N,) of people or another scorer; 0 or 1, or between.
         importance: (N,)
     """
 
@@ -31,7 +31,7 @@ class Predictions:
     importance: np.ndarray
 
     def of(self, which: np.ndarray) -> "Predictions":
-        """Take those of some texts, (N,) bool."""
+        """Return those of some texts, (N,) bool."""
         return Predictions(self.probabilities[which], self.labels[which], self.importance[which])
 
 
@@ -64,6 +64,32 @@ def measure(predictions: Predictions) -> dict[str, float | int | None]:
     }
 
 
+def measure_regression(predictions: Predictions, scale: tuple[float, float]) -> dict[str, float | int | None]:
+    """Measure predicted rewards against rewards.
+
+    Args:
+        predictions: labels of 1 stand for the lowest reward, of 0 for the highest.
+        scale: these two rewards.
+
+    Returns:
+        texts: how many; correlation (Pearson's) and rank_correlation (Spearman's), None where all rewards or predictions are
+        the same; rmse: root of the mean squared difference of rewards; calibration_error: mean over 15 bins of equally many
+        texts of |mean prediction - mean reward|.
+    """
+    stats = require("scipy.stats", "toxicity", "measuring a reward model")
+    p, y = predictions.probabilities, predictions.labels
+    varied = len(p) > 1 and np.ptp(p) > 0 and np.ptp(y) > 0
+    bins = reliability(predictions)
+    size = scale[1] - scale[0]
+    return {
+        "texts": len(p),
+        "correlation": float(np.corrcoef(p, y)[0, 1]) if varied else None,
+        "rank_correlation": float(stats.spearmanr(p, y).statistic) if varied else None,
+        "rmse": float(np.sqrt(np.mean((p - y) ** 2)) * size),
+        "calibration_error": float(np.average(np.abs(bins[:, 0] - bins[:, 1]), weights=bins[:, 2]) * size),
+    }
+
+
 def reliability(predictions: Predictions) -> np.ndarray:
     """Group texts by probability into bins of equally many.
 
@@ -78,8 +104,8 @@ def reliability(predictions: Predictions) -> np.ndarray:
     return np.array(rows)
 
 
-def draw(curves: Mapping[str, Predictions], path: Path) -> None:
-    """Draw for each set of predictions the share of positive texts against the probability, with 95% intervals, as SVG."""
+def plot(curves: Mapping[str, Predictions], path: Path) -> None:
+    """Plot for each set of predictions the share of positive texts against the probability, with 95% intervals, as SVG."""
     matplotlib = require("matplotlib", "report", "the calibration plot")
     figures = require("matplotlib.figure", "report", "the calibration plot")
     with matplotlib.rc_context({"svg.hashsalt": "phf", "svg.fonttype": "none"}):
@@ -94,7 +120,7 @@ def draw(curves: Mapping[str, Predictions], path: Path) -> None:
             axes.errorbar(
                 bins[:, 0], bins[:, 1], around, marker="o", markersize=4, linewidth=1, label=f"{name}: mean error {error:.3f}"
             )
-        axes.set(xlabel="probability given", ylabel="share positive by the labels", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(xlabel="predicted", ylabel="by the labels", xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.legend(loc="upper left", frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
 

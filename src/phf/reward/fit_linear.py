@@ -1,7 +1,7 @@
 """Fit the linear model of `linear.py` to labelled texts.
 
-Logistic regression with a squared-norm penalty, in which the n-grams that tell the two kinds of text apart are given room: each
-is scaled by the size of its log ratio of positive to negative counts (Wang and Manning 2012, "Baselines and bigrams"):
+Logistic regression with a squared-norm penalty, with less penalty on n-grams that tell the two kinds of text apart: each is
+scaled by the size of its log ratio of positive to negative counts (Wang and Manning 2012, "Baselines and bigrams"):
 
     r = log((1 + positive count) / sum of these) - log((1 + negative count) / sum of these)
     minimise over v   sum of losses + |v|^2 / (2 strength),    weights = |r| v
@@ -58,14 +58,51 @@ def fit(counts: Any, labels: np.ndarray, importance: np.ndarray, strength: float
     buckets = counts.shape[1]
     seen = np.unique(counts.indices)
     counts = counts[:, seen]
-    here = counts.astype(bool).astype(np.float32)
-    positive, negative = 1 + here.T @ (importance * labels), 1 + here.T @ (importance * (1 - labels))
-    del here
-    ratio = np.abs(np.log(positive / positive.sum()) - np.log(negative / negative.sum()))
+    ratio = _log_count_ratio(counts, labels, importance)
     model = _logistic(counts @ sparse.diags(ratio.astype(np.float32), format="csr"), labels, importance, strength)
     weights = np.zeros(buckets)
     weights[seen] = ratio * model.coef_[0]
     return weights, float(model.intercept_[0])
+
+
+def mean_by_owner(counts: Any, owner: np.ndarray, texts: int) -> Any:
+    """Return the mean of the pieces of each text, sparse (N, buckets)."""
+    sparse = require("scipy.sparse", "toxicity", "training a linear reward model")
+    share = 1 / np.maximum(np.bincount(owner, minlength=texts), 1)
+    mixing = sparse.csr_matrix((share[owner], (owner, np.arange(len(owner)))), (texts, len(owner)))
+    return (mixing @ counts).tocsr()
+
+
+def fit_pairs(means: Any, rows: np.ndarray, strength: float) -> np.ndarray:
+    """Fit weights by which rejected texts score higher than chosen ones: logistic regression on the differences.
+
+    Args:
+        means: sparse (2N, buckets), of `mean_by_owner`: N chosen texts, then N rejected ones.
+        rows: of the pairs to fit to.
+        strength: inverse of the penalty.
+
+    Returns:
+        (buckets,) float64 weights.
+    """
+    sparse = require("scipy.sparse", "toxicity", "training a linear reward model")
+    chosen, rejected = means[rows], means[rows + means.shape[0] // 2]
+    both = sparse.vstack([chosen, rejected], format="csr")
+    seen = np.unique(both.indices)
+    ratio = _log_count_ratio(both[:, seen], np.repeat([0.0, 1.0], len(rows)), np.ones(2 * len(rows)))
+    scaled = (rejected - chosen)[:, seen] @ sparse.diags(ratio.astype(np.float32), format="csr")
+    labels = np.repeat([1.0, 0.0], len(rows))  # each difference both ways, so that there is nothing to shift
+    model = _logistic(sparse.vstack([scaled, -scaled], format="csr"), labels, np.full(2 * len(rows), 0.5), strength, shift=False)
+    weights = np.zeros(means.shape[1])
+    weights[seen] = ratio * model.coef_[0]
+    return weights
+
+
+def _log_count_ratio(counts: Any, labels: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """Return the size of each n-gram's log ratio of positive to negative counts: (buckets,)."""
+    here = counts.astype(bool).astype(np.float32)
+    positive, negative = 1 + here.T @ (importance * labels), 1 + here.T @ (importance * (1 - labels))
+    ratio: np.ndarray = np.abs(np.log(positive / positive.sum()) - np.log(negative / negative.sum()))
+    return ratio
 
 
 def calibrate(scores: np.ndarray, labels: np.ndarray, importance: np.ndarray) -> Curve:
@@ -90,7 +127,7 @@ def calibrate(scores: np.ndarray, labels: np.ndarray, importance: np.ndarray) ->
     return curve_of(optimize.minimize(loss, np.zeros(4), method="L-BFGS-B", bounds=[(-20, 20)] * 4).x)
 
 
-def _logistic(inputs: Any, labels: np.ndarray, importance: np.ndarray, strength: float) -> Any:
+def _logistic(inputs: Any, labels: np.ndarray, importance: np.ndarray, strength: float, shift: bool = True) -> Any:
     """Fit scikit-learn's logistic regression to labels that may be probabilities: such a row counts as one of each kind."""
     linear_model = require("sklearn.linear_model", "toxicity", "training a linear reward model")
     exceptions = require("sklearn.exceptions", "toxicity", "training a linear reward model")
@@ -99,7 +136,7 @@ def _logistic(inputs: Any, labels: np.ndarray, importance: np.ndarray, strength:
     shares = np.concatenate([np.where(labels > 0, labels, 1), 1 - labels[both]])
     rows = np.concatenate([np.arange(len(labels)), both])
     model = linear_model.LogisticRegression(
-        C=strength, solver="liblinear", dual=True, tol=1e-3, max_iter=_ITERATIONS, random_state=0
+        C=strength, fit_intercept=shift, solver="liblinear", dual=True, tol=1e-3, max_iter=_ITERATIONS, random_state=0
     )
     with warnings.catch_warnings():  # a last step that is not the smallest possible changes nothing that matters
         warnings.simplefilter("ignore", exceptions.ConvergenceWarning)

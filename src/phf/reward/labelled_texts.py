@@ -31,6 +31,7 @@ class Labels:
         sources: (N,) str, where each text is from; None if the file does not say.
         trains: (N,) bool, False for what is only measured on.
         columns: which column held what, by the name of the argument.
+        scale: for a regression, the rewards that labels of 1 and 0 stand for; None for two classes.
     """
 
     texts: list[str]
@@ -38,6 +39,13 @@ class Labels:
     sources: np.ndarray | None
     trains: np.ndarray
     columns: dict[str, str | None]
+    scale: tuple[float, float] | None = None
+
+    def label_of(self, rewards: np.ndarray) -> np.ndarray:
+        """Return the labels that rewards of a model stand for, of the same shape."""
+        low, high = self.scale or (-1.0, 0.0)
+        labels: np.ndarray = (high - rewards) / (high - low)
+        return labels
 
 
 def read(path: Path, text: str = "text", label: str = "toxic", source: str | None = None, split: str | None = None) -> Labels:
@@ -55,7 +63,7 @@ def read(path: Path, text: str = "text", label: str = "toxic", source: str | Non
         InputError: for a missing or unreadable file, a missing column (with the nearest name), an empty file, a null (with its
             row), labels of another kind, or labels that are all the same.
     """
-    table = _read_table(path, text)
+    table = read_table(path, text)
     columns = {
         "text": _named(path, table, text),
         "label": _named(path, table, label),
@@ -64,10 +72,7 @@ def read(path: Path, text: str = "text", label: str = "toxic", source: str | Non
     }
     if not table.num_rows:
         raise InputError(f"{path}: no rows; expected texts and labels")
-    texts = _values(path, table, text)
-    for row, value in enumerate(texts):
-        if not isinstance(value, str):
-            raise InputError(f"{path}, row {row + 1}, column {text!r}: expected a text, found {value!r}")
+    texts = text_values(path, table, text)
     labels = _as_probabilities(path, label, _values(path, table, label))
     trains = np.ones(len(texts), bool)
     if columns["split"]:
@@ -88,7 +93,39 @@ def read(path: Path, text: str = "text", label: str = "toxic", source: str | Non
     return Labels(texts, labels, sources, trains, columns)
 
 
-def _read_table(path: Path, text: str) -> pa.Table:
+def column_names(path: Path) -> list[str]:
+    """Return the names of a file's columns.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    names: list[str] = read_table(path).column_names
+    return names
+
+
+def text_values(path: Path, table: pa.Table, name: str) -> list[str]:
+    """Return a column of texts.
+
+    Raises:
+        InputError: if the column is missing, or a value is no text, with its row.
+    """
+    texts = _values(path, table, _named(path, table, name))
+    for row, value in enumerate(texts):
+        if not isinstance(value, str):
+            raise InputError(f"{path}, row {row + 1}, column {name!r}: expected a text, found {value!r}")
+    return texts
+
+
+def read_table(path: Path, *texts: str) -> pa.Table:
+    """Read a .parquet, .csv, .tsv or .jsonl file.
+
+    Args:
+        path: the file.
+        texts: columns of it that hold texts, whatever they look like.
+
+    Raises:
+        InputError: for a file that is missing, empty, of another kind or damaged.
+    """
     ending = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).removesuffix(".gz")
     if not path.exists():
         raise InputError(f"{path}: no such file; expected labelled texts")
@@ -105,7 +142,7 @@ def _read_table(path: Path, text: str) -> pa.Table:
                 path,
                 read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-                convert_options=pyarrow.csv.ConvertOptions(column_types={text: pa.string()}),
+                convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
             )
         if ending in (".jsonl", ".ndjson"):
             return pyarrow.json.read_json(path, pyarrow.json.ReadOptions(block_size=_BLOCK))

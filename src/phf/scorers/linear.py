@@ -113,6 +113,8 @@ class Linear:
         bias: score of a piece whose n-grams say nothing.
         curve: makes log-odds of scores.
         share: the share of positive texts among the labels it was trained on, which is what a probability takes for granted.
+        low: the reward of a text that is certainly positive.
+        high: the reward of one that is certainly not.
     """
 
     features: Features
@@ -121,13 +123,23 @@ class Linear:
     bias: float
     curve: Curve
     share: float
+    low: float = -1.0
+    high: float = 0.0
 
     @classmethod
-    def quantised(cls, features: Features, weights: np.ndarray, bias: float, curve: Curve, share: float) -> "Linear":
-        """Make a model of (buckets,) weights of any float type, storing each in a byte."""
+    def quantised(
+        cls,
+        features: Features,
+        weights: np.ndarray,
+        bias: float,
+        curve: Curve,
+        share: float,
+        scale: tuple[float, float] | None = None,
+    ) -> "Linear":
+        """Make a model of (buckets,) weights of any float type, storing each in a byte; `scale` is (low, high)."""
         largest = float(np.abs(weights).max(initial=0)) or 1.0
         steps = np.sign(weights) * np.sqrt(np.abs(weights) / largest) * 127
-        return cls(features, np.rint(steps).astype(np.int8), largest, bias, curve, share)
+        return cls(features, np.rint(steps).astype(np.int8), largest, bias, curve, share, *(scale or (-1.0, 0.0)))
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -155,6 +167,8 @@ class Linear:
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
         settings = {"largest": self.largest, "bias": self.bias, "share": self.share}
+        if (self.low, self.high) != (-1.0, 0.0):
+            settings |= {"low": self.low, "high": self.high}
         note = {"features": asdict(self.features), "curve": asdict(self.curve), "model": settings}
         path.write_bytes(save({"steps": self.steps}, {_FORMAT: json.dumps(note)}))
 

@@ -16,11 +16,13 @@ _SHIPPED = Path(__file__).with_name("toxicity.safetensors")
 
 @dataclass(frozen=True)
 class Toxicity:
-    """Reward = -P(toxic), from -1 to 0. A text of nothing but white space is not toxic: 0.
+    """Reward = -P(toxic), from -1 to 0; a model trained on rewards returns rewards of their range.
+
+    A text of nothing but white space is not toxic: it has the highest reward.
 
     Args:
         path: a folder written by `phf reward train`, or the model file in it; the model that comes with phf if not given.
-        prior: the share of toxic texts to take for granted. By default it is that of the labels, about a half for the model
+        prior: the share of toxic texts to take for granted. By default that of the labels, about a half for the model
             that comes with phf, so a corpus with little toxic text gets probabilities that are too large, though well ordered.
 
     Raises:
@@ -41,7 +43,8 @@ class Toxicity:
         log_odds = model.log_odds(texts)
         if self.prior is not None:
             log_odds += _log_odds(self.prior) - _log_odds(model.share)
-        return np.float32(0) - sigmoid(log_odds)
+        rewards: np.ndarray = np.float32(model.high) - np.float32(model.high - model.low) * sigmoid(log_odds)
+        return rewards
 
 
 @functools.cache

@@ -16,10 +16,11 @@ from pydantic import Field
 
 from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
+from phf.evaluate.prompts import read_prompts
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, draw
 from phf.evaluate.redteam.journal import Diary, write_prompts
-from phf.evaluate.samples import read_prompts, score_samples, write_samples
+from phf.evaluate.scored_samples import score_samples, write_samples
 from phf.layout import RunFolder
 from phf.lm import LanguageModel, Sampling
 from phf.records import Record
@@ -267,8 +268,7 @@ class _Attack:
         pairs = self._continue(distinct, self.seed(_AGAIN))
         prompts, texts = [prompt for prompt, _ in pairs], [text for _, text in pairs]
         heads = prompts if self.plan.score_prompt else [""] * len(texts)
-        ended = [True] * len(texts)  # the piece cut off is scored too
-        kept = score_samples(heads, texts, ended, setting.scorer, setting.segmenter, lambda done, total: None)
+        kept = score_samples(heads, texts, setting.scorer, setting.segmenter, score_cut=True)
         finished = [text.finished for text in texts]
         columns = {"prompt": prompts, "text": list(map(str, texts)), "finished": finished, **kept}
         write_samples(setting.samples_of(setting.name), columns)
