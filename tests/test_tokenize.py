@@ -40,7 +40,7 @@ def test_store_holds_the_training_documents(tmp_path):
     kept = [document for document in read_annotated(tmp_path / "annotated") if not is_held_out(document.id, 0.1)]
     assert 0 < len(kept) < 120
     assert store.documents == len(kept)
-    assert store.meta["segmenter"] == "sentences"
+    assert store.meta["segmenter"] == {"name": "sentences", "space": "after"}
     flat, starts, rewards, first = tokens_of(store), starts_of(store), rewards_of(store), first_segments_of(store)
     position = 0
     for number, document in enumerate(kept):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from phf import artifacts
 from phf.config import Component
 from phf.errors import InputError
+from phf.segmenters import recorded_fields
 
 SCHEMA = pa.schema(
     [("id", pa.string()), ("segments", pa.list_(pa.string())), ("rewards", pa.list_(pa.float32()))],
@@ -234,7 +235,7 @@ class AnnotatedCorpus:
         self.made_from: dict[str, Any] = record.get("made_from", {})
         """What `phf annotate` recorded ("corpus", "annotate", "inputs"); empty for published data."""
         annotate = self.made_from.get("annotate", {})
-        self.segmenter = _component(annotate.get("segmenter")) or segmenter
+        self.segmenter = recorded_segmenter(annotate.get("segmenter")) or segmenter
         """What cut the documents; None if unknown."""
         self.scorer = _scorer_of_samples(_component(annotate.get("scorer"))) or scorer
         """What scores texts as the segments were scored; None if unknown."""
@@ -284,6 +285,12 @@ class AnnotatedCorpus:
 def _scorer_of_samples(scorer: Component | None) -> Component | None:
     """Return the scorer of other texts than the corpus's: for published scores, the one named beside them."""
     return _component(scorer.fields.get("samples")) if scorer is not None and scorer.name == "published" else scorer
+
+
+def recorded_segmenter(recorded: Any) -> Component | None:
+    """Return the segmenter that a manifest names; None if it names none."""
+    component = _component(recorded)
+    return component and Component(name=component.name, **recorded_fields(component.name, component.fields))
 
 
 def _component(recorded: Any) -> Component | None:

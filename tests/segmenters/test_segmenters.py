@@ -10,7 +10,7 @@ from phf import plugins
 from phf.errors import InputError
 from phf.segmenters import Lines, Paragraphs, Sentences, Whole, segment, sentences
 
-SEGMENTERS = [Lines(), Paragraphs(), Sentences(), Whole()]
+SEGMENTERS = [Lines(), Paragraphs(), Sentences(), Sentences(space="after"), Whole()]
 any_text = st.text(st.characters(codec="utf-8"), max_size=200)
 # What moves the borders of sentences: stops, quotes and brackets, white space of every kind, and ordinary words.
 spaces = [" ", "  ", "\n", "\n\n", "\t", "\u00a0", "\u2003", "\x1c", "\r\n"]
@@ -36,7 +36,7 @@ def spacy_starts(text):
     return [start for start in moved if start < len(text)]
 
 
-@pytest.mark.parametrize("segmenter", SEGMENTERS, ids=lambda segmenter: type(segmenter).__name__)
+@pytest.mark.parametrize("segmenter", SEGMENTERS, ids=repr)
 @settings(deadline=None)
 @given(text=st.one_of(any_text, prose))
 @example(text="")
@@ -72,14 +72,27 @@ def test_sentences_of_this_machines_documentation_are_spacys():
         assert sentences.sentence_starts("en", text) == spacy_starts(text), name
 
 
-def test_sentences_keep_the_white_space_behind_them():
-    assert Sentences().segment(" First one.  \n\nSecond! Dr. Who?\n") == [" First one.  \n\n", "Second! ", "Dr. Who?\n"]
+def test_white_space_goes_in_front_of_the_next_sentence_or_stays_behind_the_last():
+    text = " First one.  \n\nSecond! Dr. Who?\n"
+    assert Sentences().segment(text) == [" First one.", "  \n\nSecond!", " Dr. Who?\n"]
+    assert Sentences(space="after").segment(text) == [" First one.  \n\n", "Second! ", "Dr. Who?\n"]
     assert Sentences().segment("no stop at all") == ["no stop at all"]
+    with pytest.raises(InputError, match="space"):
+        plugins.check_fields(Sentences, {"space": "between"}, "sentences")
+
+
+@settings(deadline=None)
+@given(text=prose)
+def test_only_white_space_moves(text):
+    before, after = Sentences().segment(text), Sentences(space="after").segment(text)
+    assert [piece.strip() for piece in before] == [piece.strip() for piece in after]
+    assert all(piece == piece.rstrip() for piece in before[:-1])
+    assert all(piece == piece.lstrip() for piece in after[1:])
 
 
 def test_a_language_whose_words_spacy_does_not_cut_at_white_space_is_asked_about_whole_texts():
     assert sentences._rules("es").stop is None
-    assert Sentences(language="es").segment("Hola. Los EE. UU. son.") == ["Hola. ", "Los EE. UU. son."]
+    assert Sentences(language="es").segment("Hola. Los EE. UU. son.") == ["Hola.", " Los EE. UU. son."]
 
 
 def test_an_unknown_language_is_an_input_error():

@@ -13,10 +13,12 @@ from phf.annotate.local_executor import Callbacks, score_locally
 from phf.annotate.ray_executor import score_on_ray
 from phf.annotate.tally import Tally
 from phf.artifacts import check_unchanged, read_json, sweep, write_json
+from phf.documents import recorded_segmenter
 from phf.errors import InputError
 from phf.locks import locks_output
 from phf.progress import Listener, silent
 from phf.scorers import RemoteScorer
+from phf.segmenters import explicit_fields
 
 _log = logging.getLogger("phf")
 _MANIFEST = "manifest.json"
@@ -70,6 +72,8 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
             `options.max_unscored` allow; finished parts stay.
     """
     scoring = {name: config.plain(options)[name] for name in ("segmenter", "scorer", "also", "part")}
+    cut = options.segmenter
+    scoring["segmenter"] = {"name": cut.name, **explicit_fields(cut.name, cut.fields)}
     made_from = {"corpus": corpora.recorded(corpus), "annotate": scoring, "inputs": corpora.inventory(corpus)}
     journal = Journal(out)
     finished = _begin(out, made_from, journal, of_installed=corpus.source is not None)
@@ -130,6 +134,8 @@ def _comparable(made_from: dict[str, Any]) -> dict[str, Any]:
     """Return what must stay the same when an annotation is resumed: all but the budget of a remote scorer and the like."""
     scoring = made_from.get("annotate", {})
     also = {name: _without_operational(scorer) for name, scorer in scoring.get("also", {}).items()}
+    if segmenter := recorded_segmenter(scoring.get("segmenter")):
+        scoring = {**scoring, "segmenter": config.plain(segmenter)}
     return {**made_from, "annotate": {**scoring, "scorer": _without_operational(scoring.get("scorer")), "also": also}}
 
 

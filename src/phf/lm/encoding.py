@@ -8,6 +8,7 @@ from phf import plugins
 from phf.errors import InputError
 from phf.lm.protocol import Placement
 from phf.lm.resolve import Checkpoint
+from phf.segmenters import recorded_fields
 from phf.tokens import document_start, encode
 
 
@@ -68,7 +69,8 @@ class DocumentEncoder:
             return []
         if name is None or name not in plugins.available("segmenters"):
             return [text]
-        segments: list[str] = plugins.build("segmenters", name, self.checkpoint.segmenter_fields).segment(text)
+        fields = recorded_fields(name, self.checkpoint.segmenter_fields)
+        segments: list[str] = plugins.build("segmenters", name, fields).segment(text)
         return segments
 
     def banned(self, placement: Placement) -> list[int]:

@@ -2,8 +2,9 @@
 
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from phf.errors import InputError
 from phf.segmenters.sentences import sentence_starts
@@ -16,6 +17,19 @@ class Segmenter(Protocol):
 
     def segment(self, text: str) -> list[str]:
         """Cut a text into non-empty pieces that join to it; an empty text has none."""
+
+
+def recorded_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a segmenter that an output records.
+
+    Sentences recorded without `space` were cut when white space always belonged to the sentence before it.
+    """
+    return {"space": "after", **fields} if name == "sentences" else dict(fields)
+
+
+def explicit_fields(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a segmenter as an output records them, so that `recorded_fields` returns the same."""
+    return {"space": Sentences().space, **fields} if name == "sentences" else dict(fields)
 
 
 def segment(segmenter: Segmenter, document_id: str, text: str) -> list[str]:
@@ -40,7 +54,7 @@ class Whole:
     """The document in one piece."""
 
     def segment(self, text: str) -> list[str]:
-        """Give the text itself."""
+        """Return the text itself."""
         return [text] if text else []
 
 
@@ -64,23 +78,35 @@ class Paragraphs:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences by spaCy's rule-based sentencizer, each with the white space that follows it.
+    """Sentences by spaCy's rule-based sentencizer, each with the white space in front of it, or with that behind it.
 
     A sentence ends after '.', '!', '?' and their kin in other scripts when the tokenizer takes the character as a token
-    of its own; white space, however long, stays with the sentence before it. No model is downloaded.
+    of its own. White space at the ends of a text stays with the first and the last sentence. No model is downloaded.
 
     Args:
         language: whose tokenizer rules decide that the stop of "Dr." ends no sentence, as a spaCy code.
+        space: "before": white space between two sentences belongs to the second, so that a tokenizer for which a word
+            begins with its blank reads sentences as it reads whole documents. "after": to the first, however much it is; as
+            in the released code of the paper.
     """
 
     language: str = "en"
+    space: Literal["before", "after"] = "before"
 
     def segment(self, text: str) -> list[str]:
-        """Cut before the first visible character of every sentence but the first."""
-        return cut(text, sentence_starts(self.language, text))
+        """Cut between sentences."""
+        starts = sentence_starts(self.language, text)
+        return cut(text, starts if self.space == "after" else [_end_of_visible(text, start) for start in starts])
 
 
-def cut(text: str, places: list[int]) -> list[str]:
+def _end_of_visible(text: str, position: int) -> int:
+    """Return where the white space begins that ends at a position."""
+    while position and text[position - 1].isspace():
+        position -= 1
+    return position
+
+
+def cut(text: str, positions: list[int]) -> list[str]:
     """Cut a text at increasing character positions; positions at its ends cut nothing."""
-    ends = [place for place in places if 0 < place < len(text)]
+    ends = [position for position in positions if 0 < position < len(text)]
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True) if start < end]

@@ -25,6 +25,9 @@ def sampling_settings(tokenizer: Any, notes: Mapping[str, Any]) -> dict[str, Any
     controls = list(notes.get("control_tokens", ()))
     banned = controls[1:] if _segments_are_lines(notes) else controls
     settings: dict[str, Any] = {"do_sample": True, "top_k": 0}
+    start = notes.get("document_start", document_start(tokenizer))
+    if tokenizer.eos_token_id not in (None, start):  # in training a document ends where the next one begins
+        settings["eos_token_id"] = [tokenizer.eos_token_id, start]
     return settings | ({"suppress_tokens": tokenizer.convert_tokens_to_ids(banned)} if banned else {})
 
 
