@@ -296,7 +296,7 @@ def test_thresholds_are_resolved_once(tmp_path, monkeypatch):
     assert TokenStore.open(tmp_path).resolve(Unlikelihood(threshold="p50")) == first
     remarked = TokenStore.open(tmp_path).resolve(Filtering(threshold=-9.0))
     assert remarked == TokenStore.open(tmp_path).resolve(Filtering(threshold=-9.0))
-    assert remarked[1] == "filtering keeps all 5 documents: this is maximum likelihood"
+    assert "filtering keeps all 5 documents: this is maximum likelihood" in remarked[1]
 
 
 def test_a_store_that_cannot_be_written_to_is_read(tmp_path, monkeypatch):

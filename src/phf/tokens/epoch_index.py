@@ -59,7 +59,7 @@ def open_index(folder: Path, order: Permutation) -> EpochIndex:
 
     def load(name: str, dtype: Any) -> np.ndarray:
         count = counts[name]
-        return np.memmap(folder / f"{name}.bin", dtype, "r", shape=(count,)) if count else np.empty(0, dtype)
+        return np.asarray(np.memmap(folder / f"{name}.bin", dtype, "r", shape=(count,))) if count else np.empty(0, dtype)
 
     controls = load("controls", np.int8) if "controls" in counts else None
     return EpochIndex(

@@ -120,7 +120,7 @@ def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], 
             raise InputError(f"{path}: cannot be read ({error}); delete {folder} and run `phf tokenize` again") from None
         if len(array) != sizes[name]:
             raise InputError(f"{path}: {len(array)} {name}, but meta.json says {sizes[name]}; delete {folder} and tokenise again")
-        arrays[name] = array
+        arrays[name] = np.asarray(array)  # mapped all the same; slices of np.memmap cost more than what is read
     ends = (before.token_stop, before.segment_stop, before.document_stop) if before else (0, 0, 0)
     return Shard(arrays["tokens"], arrays["segments"], arrays["documents"], *ends)
 

@@ -220,5 +220,5 @@ class DataLoader:
             sources.append((view, blocks))
             missing -= stop - block
             block = stop
-        tokens, rewards = (np.concatenate(arrays) for arrays in zip(*rows, strict=True))
+        tokens, rewards = rows[0] if len(rows) == 1 else map(np.concatenate, zip(*rows, strict=True))
         return Batch(tokens, rewards, objective, Position(position.step + 1, epoch, block, origin), sources), view
