@@ -3,14 +3,18 @@
     python benchmarks/train.py [--json] [PART ...]
 
 Parts: head (loss and last layer against full logits), objectives (each against MLE), view (blocks of the token store against
-tokenising while training), trainer (GPT-2 small against Hugging Face's Trainer), start (time to the first step), gpu (on a GPU).
+tokenising while training), memory (of the data, at 1 to 10 billion tokens), tokenize (against one process and datatrove), trainer
+(GPT-2 small against Hugging Face's Trainer), start (time to the first step), gpu (on a GPU).
 """
 
 import importlib
 import json
 import sys
 
-PARTS = {"head": "head", "objectives": "steps", "view": "data", "trainer": "steps", "start": "data", "gpu": "gpu"}
+PARTS = {
+    "head": "head", "objectives": "steps", "view": "data", "memory": "memory", "tokenize": "tokenizing", "trainer": "steps",
+    "start": "data", "gpu": "gpu",
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the data of a training run costs at 1, 3.3 and 10 billion tokens: memory, time to the first batch, tokens gathered a second.
+"""What data costs a training process at 1, 3.3 and 10 billion tokens: memory, time to the first batch, tokens/s gathered.
 
     python benchmarks/train.py [--json] memory
 

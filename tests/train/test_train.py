@@ -443,7 +443,7 @@ def test_a_checkpoint_says_what_it_is(tokens, tmp_path):
         "aligned": "<|aligned|>",
         "misaligned": "<|misaligned|>",
     }
-    assert (about["run"], about["step"], about["tokens"], about["segmenter"]) == ("run", 16, 1024, "sentences")
+    assert (about["run"], about["step"], about["tokens"], about["segmenter"]["name"]) == ("run", 16, 1024, "sentences")
     assert sorted(path.name for path in out.parent.iterdir()) == ["step-16", "step-8"]
     assert not (out / "value_head.safetensors").exists()
     awr = go(tokens, tmp_path / "awr", "awr").checkpoint

@@ -199,7 +199,8 @@ def _of_folder(folder: Path) -> Checkpoint:
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise TypeError(f"control_tokens is {tokens!r}")
         return Checkpoint(
-            str(folder), str(notes["run"]), int(notes["step"]), tuple(tokens), document_start=notes.get("document_start", "eos"),  # as before BOS could begin one
+            str(folder), str(notes["run"]), int(notes["step"]), tuple(tokens),
+            document_start=notes.get("document_start", "eos"),  # as before BOS could begin a document
             **segmenter,
         )  # fmt: skip
     except (TypeError, ValueError, KeyError) as error:
