@@ -89,10 +89,10 @@ class DocumentEncoder:
         return [self._join([next(tokens) for _ in document], placement) for document in documents]
 
     def prompt(self, text: str, placement: Placement, max_tokens: int) -> Prompt:
-        """Tokenise a prompt, its end kept if the context has no room for all of it and `max_tokens` more.
+        """Tokenise a prompt, cut on its left if the context cannot hold all of it and `max_tokens` more.
 
         Raises:
-            InputError: if the context has no room for `max_tokens` alone.
+            InputError: if the context cannot hold `max_tokens` alone.
         """
         (stream,) = self.documents([self.segments(text)], placement)
         body = stream.tokens

@@ -11,7 +11,7 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 SLACK = 16
-"""Columns that a new buffer has to spare. Few, since memory is read fastest without gaps; moving costs little that seldom."""
+"""Spare columns of a new buffer. Few, since memory without gaps is read fastest and moving is rare."""
 
 
 class Columns:
@@ -29,11 +29,11 @@ class Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     values: torch.Tensor
 
     def __init__(self, columns: Columns, like: Any) -> None:
-        """Begin with no room.
+        """Begin with empty buffers.
 
         Args:
             columns: those in use, shared by all layers.
-            like: a layer with keys and values whose shapes and kinds are taken over.
+            like: a layer with keys and values of the same shapes and dtype.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.columns, self.dtype, self.device = columns, like.keys.dtype, like.keys.device
@@ -41,7 +41,7 @@ class Layer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.is_initialized = True
 
     def move(self, rows: int, low: int, high: int, to: int, shape: tuple[int, int]) -> None:
-        """Put columns [low, high) of the first rows into new buffers of `shape` rows and columns, so that they end at `to`."""
+        """Move columns [low, high) of the first rows into new buffers of `shape` rows and columns, so that they end at `to`."""
         for name in ("keys", "values"):
             old = getattr(self, name)
             new = old.new_zeros((shape[0], old.shape[1], shape[1], old.shape[3]))
@@ -64,7 +64,7 @@ class Layer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the next column, as a model does, and give all columns in use with it."""
+        """Write the next column, as a model does, and return all columns in use including it."""
         rows, low, high = len(key_states), self.columns.low, self.columns.high
         self.keys[:rows, :, high] = key_states[:, :, 0]
         self.values[:rows, :, high] = value_states[:, :, 0]

@@ -2,7 +2,7 @@
 
 Documents are read as in training: their start, the control token, then the tokens of each segment, tokenised apart.
 A conditional model reads its control token once, before the first segment ("start"), or before every one ("every").
-Probabilities are those of the distribution that samples are drawn from: what stands in front of a text is conditioned on
+Probabilities are those of the distribution that samples come from: what stands in front of a text is conditioned on
 and never charged, and control tokens that cannot be sampled have no share.
 """
 
@@ -18,7 +18,7 @@ from phf.errors import InputError
 from phf.lm import sampler
 from phf.lm.encoding import DocumentEncoder, Prompt, Stream
 from phf.lm.guidance import Guidance
-from phf.lm.logprobs import Window, cut_into_windows, read, room_for
+from phf.lm.logprobs import Window, cut_into_windows, read, window_size
 from phf.lm.protocol import Completion, Likelihood, Placement, Sampling
 from phf.lm.resolve import Checkpoint, fingerprint_of
 from phf.lm.weights import end_tokens, load_causal_model
@@ -77,7 +77,7 @@ class LocalModel:
     ) -> list[Completion]:
         """Continue each prompt: see `LanguageModel.generate`.
 
-        A prompt that leaves no room for max_tokens in the model's context loses tokens on its left, the document start
+        A prompt that does not fit the model's context together with max_tokens loses tokens on its left, the document start
         and control token excepted; how many did is logged.
 
         Raises:
@@ -163,13 +163,13 @@ class LocalModel:
         contexts = contexts or [""] * len(texts)
         ended = ended or [False] * len(texts)
         placement = self.placement
-        room = room_for(self.encoder.prefix(placement), self.context)
+        size = window_size(self.encoder.prefix(placement), self.context)
         pieces: list[Window] = []
         charges = np.zeros(len(texts), np.int64)
         shortened = 0
         for index, (stream, first) in enumerate(self._after_contexts(texts, contexts, ended, placement)):
             charges[index] = sum(owner == 0 for owner in stream.owners)
-            removed = max(0, min(first, len(stream.tokens) - room))
+            removed = max(0, min(first, len(stream.tokens) - size))
             shortened += removed > 0
             pieces += self._windows(index, Stream(stream.tokens[removed:], stream.owners[removed:]), placement)
         if shortened:

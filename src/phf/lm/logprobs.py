@@ -44,17 +44,17 @@ def cut_into_windows(
         prefix: what each window begins with.
         context: tokens that the model reads at most; None for no limit.
     """
-    room = room_for(prefix, context)
-    begin, end = 0, room
+    size = window_size(prefix, context)
+    begin, end = 0, size
     while begin < len(tokens):
-        first = max(0, end - room)
+        first = max(0, end - size)
         charged = np.full(len(prefix) + min(end, len(tokens)) - first, -1)
         charged[len(prefix) + begin - first :] = owners[begin:end]
         yield Window(document, prefix + tokens[first:end], charged)
-        begin, end = end, end + max(1, room // 2)
+        begin, end = end, end + max(1, size // 2)
 
 
-def room_for(prefix: Sequence[int], context: int | None) -> int:
+def window_size(prefix: Sequence[int], context: int | None) -> int:
     """Return how many tokens a window has beside its prefix."""
     return min(context or LONGEST, LONGEST) + 1 - len(prefix)
 
@@ -82,15 +82,15 @@ def read(
         on_progress: called with the number of windows read.
 
     Yields:
-        Each window with the natural-log probability of each of its tokens but the first, whose place holds 0, and whether the
+        Each window with the natural-log probability of each of its tokens but the first, whose position holds 0, and whether the
         token is the most probable one there.
     """
     conditions = 1 if guidance is None else 2
     vocabulary = model.config.get_text_config().vocab_size
     done = 0
     size = max(1, _LOGITS_AT_ONCE // (vocabulary * conditions))
-    for places in by_length([len(window.tokens) for window in windows], padded=size):
-        batch = [windows[place] for place in places]
+    for positions in by_length([len(window.tokens) for window in windows], padded=size):
+        batch = [windows[position] for position in positions]
         width = max(len(window.tokens) for window in batch)
         tokens = torch.full((len(batch), width), pad)
         mask = torch.zeros_like(tokens)

@@ -34,7 +34,7 @@ class OpenAIModel:
     """
 
     def __init__(self, address: str, control: str | None = None) -> None:
-        """Name the model; the server is first asked when the model is used, but for its only model's name where none is named.
+        """Prepare; the server is first asked when the model is used, or here for its only model if the address names none.
 
         Args:
             address: `http://host:port/v1#model`, or without `#model` where the server has one only. `?start=` and a text at
@@ -163,17 +163,17 @@ class OpenAIModel:
         logprobs = self._prompt_logprobs(prompt)
         offsets = [*logprobs["text_offset"], len(prompt)]
         charged = [
-            place
-            for place, (offset, end) in enumerate(itertools.pairwise(offsets))
+            position
+            for position, (offset, end) in enumerate(itertools.pairwise(offsets))
             if (offset >= begin or end > begin) and offset < len(prompt)
         ]
-        nats = [logprobs["token_logprobs"][place] for place in charged]
+        nats = [logprobs["token_logprobs"][position] for position in charged]
         if not nats or None in nats:
             raise InputError(
                 f"{self.url}: {self.name} gives no probability for a text's first token, so nothing stands before it; "
                 "name what begins a document at the end of the address: #model?start=..."
             )
-        if ended and sum(offsets[place] >= len(prompt) - len(self.end) for place in charged) != 1:
+        if ended and sum(offsets[position] >= len(prompt) - len(self.end) for position in charged) != 1:
             raise InputError(
                 f"{self.url}: {self.name} reads {self.end!r} as several tokens, so it is no document's end there; name what is "
                 "at the end of the address: #model?start=...&end=..."
@@ -218,10 +218,10 @@ class OpenAIModel:
         return names[0]
 
 
-def _are_likeliest(logprobs: Mapping[str, Any], places: Sequence[int]) -> bool | None:
+def _are_likeliest(logprobs: Mapping[str, Any], positions: Sequence[int]) -> bool | None:
     """Return whether each of these tokens is the most probable one; None if the server does not say which is."""
     tops = logprobs.get("top_logprobs") or []
     nats = logprobs["token_logprobs"]
-    if len(tops) < len(nats) or not all(tops[place] for place in places):
+    if len(tops) < len(nats) or not all(tops[position] for position in positions):
         return None
-    return all(nats[place] >= max(tops[place].values()) for place in places)
+    return all(nats[position] >= max(tops[position].values()) for position in positions)

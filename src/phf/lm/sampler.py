@@ -1,4 +1,4 @@
-"""Batched sampling from a causal model: samples that finish make room for waiting prompts.
+"""Batched sampling from a causal model: waiting prompts take the rows of samples that finish.
 
 Legend: R rows read at a time, C columns of the cache, V vocabulary. A sample is one row; under guidance it is two, one
 below the other, that read the same text under different control tokens. For the cache see `phf.lm.kv_cache`.
@@ -51,7 +51,7 @@ def generate(
 ) -> list[Sample]:
     """Sample a continuation of each prompt.
 
-    A sample depends on the seed, its prompt and the prompt's place in the list; but for rounding, not on the batch.
+    A sample depends on the seed, its prompt and the prompt's position in the list; but for rounding, not on the batch.
 
     Args:
         model: any `AutoModelForCausalLM`, in evaluation mode.
@@ -61,7 +61,7 @@ def generate(
         banned: tokens that cannot be sampled.
         on_progress: called with the number of samples finished, whenever it grows.
         guidance: sample from this distribution beyond the model's own; prompts hold the control token it names as `own`.
-        on_token: called with a sample's place in the list and each token of it when it is sampled, end tokens left out; with
+        on_token: called with a sample's position in the list and each token of it when it is sampled, end tokens left out; with
             None when it has ended. With a batch of 1 samples come in the order of the prompts.
 
     Returns:
@@ -108,7 +108,7 @@ def _keeps_attention(model: Any) -> bool:
 
 @dataclass(slots=True)
 class _Row:
-    """A sample in flight: its prompt's place in the list, the column of its first token, its noise, what it has so far."""
+    """A sample in flight: its prompt's position in the list, the column of its first token, its noise, what it has so far."""
 
     index: int
     first: int
@@ -180,7 +180,7 @@ class _Batch:
         return self.rows
 
     def take_finished(self) -> list[tuple[int, Sample]]:
-        """Remove the rows that are finished; the last rows of the cache move into their places."""
+        """Remove the rows that are finished; the last rows of the cache move into their positions."""
         taken = []
         for position in reversed(range(len(self.rows))):
             row = self.rows[position]
