@@ -73,7 +73,7 @@ def test_a_checkpoint_and_a_run_know_what_they_lie_in(run, tmp_path):
 
 def test_whoever_looks_for_checkpoints_passes_over_a_users_own(run):
     from phf import lm
-    from phf.report.runs import read_runs
+    from phf.report.run_files import read_runs
 
     for step, path in run.checkpoints().items():
         (path / "config.json").write_text("{}")

@@ -46,7 +46,8 @@ def read(file: Path, metric: str) -> tuple[list[str], Parts] | None:
             return None
         table = pq.read_table(file, columns=["id", metric, f"{metric}.weight"])
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{file}: not what `phf evaluate` writes ({error}); delete it and evaluate again") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: not what `phf evaluate` writes ({reason}); delete it and evaluate again") from None
     return table.column("id").to_pylist(), (table.column(metric).to_numpy(), table.column(f"{metric}.weight").to_numpy())
 
 

@@ -103,6 +103,23 @@ class Record:
     n: int
     stamp: Stamp
 
+    def _check(self) -> None:
+        names = (
+            self.run,
+            self.evaluation,
+            self.metric,
+            self.stamp.time,
+            self.stamp.commit,
+            self.stamp.machine,
+            self.stamp.command,
+        )
+        if not all(isinstance(name, str) for name in names) or not isinstance(self.stamp.versions, dict):
+            raise TypeError("run, evaluation, metric and the texts of stamp are text, and versions an object")
+        if not isinstance(self.step, int) or not isinstance(self.n, int):
+            raise TypeError(f"step is {self.step!r} and n {self.n!r}; expected whole numbers")
+        if math.isinf(self.value) or math.isinf(self.stderr):
+            raise ValueError(f"value is {self.value} and stderr {self.stderr}; expected finite numbers, or null")
+
     def to_json(self) -> str:
         """Write one line of JSON; NaN is null."""
         fields = dataclasses.asdict(self)
@@ -122,12 +139,14 @@ class Record:
             for name in ("value", "stderr"):
                 fields[name] = math.nan if fields[name] is None else float(fields[name])
             fields["stamp"] = Stamp(**fields["stamp"])
-            return cls(**fields)
+            record = cls(**fields)
+            record._check()
+            return record
         except json.JSONDecodeError as error:
             raise InputError(f"not JSON ({error.msg} at character {error.pos})") from None
         except KeyError as error:
             raise InputError(f"not a record: no {error.args[0]!r}") from None
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a record: {error}") from None
 
 

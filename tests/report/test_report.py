@@ -27,7 +27,7 @@ from phf.report import figures, metrics, palette, plots, report, shapes
 from phf.report import samples as packing
 from phf.report.comparison import frontier
 from phf.report.differences import difference
-from phf.report.runs import read_runs
+from phf.report.run_files import read_runs
 
 STAMP = Stamp("2026-11-22T12:00:00+00:00", "0123456789ab", "Synthetic CPU, 2 cores, Linux", {"phf": "0.1.0"}, "phf evaluate")
 FINDING = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("kind", pa.string())]))
@@ -479,9 +479,8 @@ def test_no_run_at_all(tmp_path):
         report([], tmp_path / "out")
     with pytest.raises(InputError, match="no such run folder"):
         report([tmp_path / "missing"], tmp_path / "out")
-    make_run(tmp_path / "runs" / "mle", "mle", n=20)
-    with pytest.raises(InputError, match=r"not a run folder.*holds run folders \(mle\)"):
-        report([tmp_path / "runs"], tmp_path / "out")
+    with pytest.raises(InputError, match=r"not a run folder, nor a folder of runs"):
+        report([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ from phf.layout import split_seed
 from phf.records import Record, stamp, write_records
 from phf.report import report
 from phf.report.differences import difference
-from phf.report.runs import read_runs
+from phf.report.run_files import read_runs
 from phf.report.seeds import pool_seeds
 
 pytest.importorskip("matplotlib")

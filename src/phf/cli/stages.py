@@ -231,18 +231,21 @@ def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) ->
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare, or the work folder of a recipe.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("report"),
     as_json: Annotated[bool, typer.Option("--json", help="Also print the numbers, as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Also print the numbers, as CSV.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the verdict on each claim of the paper to a file.")] = None,
     recipe: RecipeFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare runs on one self-contained page, index.html, with the numbers beside it in report.json and report.csv.
 
-    phf report work/runs/* --out work/report
+    phf report work --out work/report
 
-    phf report work/runs/* --csv > numbers.csv
+    phf report work/runs/mle work/runs/conditional --csv > numbers.csv
+
+    phf report work --markdown results/REPORT.md
     """
     from phf.cli import terminal
     from phf.report import report as run_report
@@ -250,7 +253,7 @@ def report(
     if as_json and as_csv:
         raise InputError("give either --json or --csv; both files are written anyway")
     with terminal.progress(quiet) as progress:
-        page = run_report(runs, out, resolved(recipe, None).report, progress)
+        page = run_report(runs, out, resolved(recipe, None).report, progress, markdown)
     if as_json or as_csv:
         terminal.write((out / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
     else:

@@ -11,11 +11,12 @@ from phf.artifacts import read_json, whole_file, write_json
 from phf.errors import InputError, require
 from phf.locks import locks_output
 from phf.progress import Listener, Progress, silent
-from phf.report import figures, guidance, prose, samples, tables
+from phf.report import claims, figures, guidance, prose, samples, tables
 from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
 from phf.report.palette import MARKERS, STYLES, colours, style_of
-from phf.report.runs import Run, read_runs
+from phf.report.run_files import read_runs
+from phf.report.runs import Run
 from phf.report.seeds import pool_seeds
 
 _COLUMNS = (
@@ -25,17 +26,25 @@ _COLUMNS = (
 
 
 @locks_output("report")
-def report(runs: Sequence[Path], out: Path, options: config.Report | None = None, progress: Listener = silent) -> Path:
+def report(
+    runs: Sequence[Path],
+    out: Path,
+    options: config.Report | None = None,
+    progress: Listener = silent,
+    markdown: Path | None = None,
+) -> Path:
     """Compare runs on one page.
 
     Writes `out`/index.html (one file that asks nothing of the network), figures/*.svg, and report.json and report.csv (the
     numbers of the tables). The same runs give the same bytes.
 
     Args:
-        runs: run folders. What one lacks is said on the page; runs of another corpus or scorer are compared apart.
+        runs: run folders, or the work folder of a recipe. What one lacks is said on the page; runs of another corpus or scorer
+            are compared apart.
         out: the folder to write into.
         options: the title, and what the axes of the trade-off plot show.
         progress: called with every step.
+        markdown: a file for the verdict on each claim of the paper; none by default.
 
     Returns:
         The page.
@@ -76,6 +85,9 @@ def report(runs: Sequence[Path], out: Path, options: config.Report | None = None
         "markers": {name: MARKERS[marker] for name, (_, marker) in STYLES.items()},
     }
     files = {f"{figure.name}.svg": figure.wide for some in drawn for figure in some.values() if figure}
+    if markdown is not None:
+        with whole_file(markdown) as temporary:
+            temporary.write_text(claims.to_markdown(tasks), encoding="utf-8")
     _write(out, _render(page), files, {key: page[key] for key in ("title", "lead", "notices")} | {"numbers": numbers})
     progress(Progress("report", len(steps), len(steps), "steps"))
     return out / "index.html"

@@ -1,6 +1,5 @@
 """Run folders read back, whatever of each exists: configuration, training curve, measurements, samples."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +8,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from phf.artifacts import read_json, whole_lines
-from phf.config import read_yaml
-from phf.errors import InputError
-from phf.layout import CHECKPOINT_NOTES, RunFolder
-from phf.records import Record, read_records
+from phf.records import Record
 from phf.report.metrics import Measured
 from phf.statistics import share
 
@@ -130,19 +122,6 @@ class Run:
         return [(evaluation, metric) for evaluation, metrics in self.history.items() for metric in metrics]
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run folders, in the order given; a folder given twice is read once.
-
-    Raises:
-        InputError: if there are none, one is not a run folder, or one of its files is broken, with the line.
-    """
-    unique = list({folder.resolve(): folder for folder in folders}.values())
-    if not unique:
-        raise InputError("no runs to report on; expected run folders such as runs/mle runs/conditional (`phf train` makes them)")
-    names = _names(unique)
-    return [_read_run(folder, name) for folder, name in zip(unique, names, strict=True)]
-
-
 def _by_placement(metrics: dict[str, dict[int, Measured]]) -> dict[str, dict[int, Measured]]:
     """Rename metrics of phf 0.1, so that a name means one placement of the control token in every run.
 
@@ -157,95 +136,6 @@ def _by_placement(metrics: dict[str, dict[int, Measured]]) -> dict[str, dict[int
 def mapping(value: Any) -> dict[str, Any]:
     """Return what a file holds where keys and values are expected; {} if it holds something else."""
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Return the names of runs: their folders, with as many parents as it takes to tell them apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            break
-    return names
-
-
-def _read_run(folder: Path, name: str) -> Run:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such run folder; expected one that `phf train` made")
-    missing = []
-    files = RunFolder(folder)
-    config = read_yaml(files.config) if files.config.exists() else {}
-    checkpoints = _checkpoints(files)
-    checkpoint = checkpoints[max(checkpoints)] if checkpoints else {}
-    tokens = {step: about["tokens"] for step, about in checkpoints.items() if "tokens" in about}
-    metrics = _read_metrics(files.metrics)
-    records = list(read_records(files.records)) if files.records.exists() else []
-    samples, skipped = _read_samples(files)
-    if not (config or checkpoint or metrics or records or samples):
-        inside = [path.name for path in sorted(folder.iterdir()) if RunFolder(path).config.exists()]
-        hint = f"; it holds run folders ({', '.join(inside[:5])}): give {folder}/*" if inside else ""
-        raise InputError(
-            f"{folder}: not a run folder: no config.yaml, metrics.jsonl, records.jsonl, samples or checkpoints{hint}"
-        )
-    for found, what in (
-        (config, "configuration (config.yaml)"),
-        (checkpoint, "checkpoint"),
-        (metrics, "training curve (metrics.jsonl)"),
-        (records, "measurements (records.jsonl; `phf evaluate` writes it)"),
-        (samples, "samples"),
-    ):
-        if not found:
-            missing.append(f"no {what}")
-    parameters = _count_parameters(files.checkpoint(max(checkpoints))) if checkpoints else None
-    return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped])
-
-
-def _checkpoints(run: RunFolder) -> dict[int, dict[str, Any]]:
-    """Read phf.json of every checkpoint, by step."""
-    notes = {step: path / CHECKPOINT_NOTES for step, path in run.checkpoints().items()}
-    return {step: {"step": step, **(mapping(read_json(path)) if path.exists() else {})} for step, path in notes.items()}
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a torn last line is skipped, a step logged twice counts the last time."""
-    by_step: dict[Any, dict[str, Any]] = {}
-    for number, line in enumerate(whole_lines(path), start=1):
-        try:
-            fields = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error}); expected one object a line") from None
-        if not isinstance(fields, dict) or not isinstance(fields.get("step"), int):
-            raise InputError(f"{path}, line {number}: no whole number 'step'; expected what `phf train` logs")
-        by_step[fields["step"]] = fields
-    return [by_step[step] for step in sorted(by_step)]
-
-
-def _read_samples(run: RunFolder) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Read the newest samples of each evaluation, and say which files were passed over."""
-    newest: dict[str, tuple[int, Path]] = {}
-    for evaluation, step, path in run.all_samples():
-        newest[evaluation] = max(newest.get(evaluation, (step, path)), (step, path))
-    samples, skipped = {}, []
-    for evaluation, (_, path) in newest.items():
-        try:
-            names = pq.read_schema(path).names
-            if "text" not in names:
-                skipped.append(f"samples/{path.name} not shown: it has no column 'text'")
-                continue
-            samples[evaluation] = pq.read_table(path, columns=[c for c in _SAMPLE_COLUMNS if c in names]).to_pydict()
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path}: not a Parquet file ({error}); delete it and evaluate again") from None
-    return samples, skipped
-
-
-def _count_parameters(checkpoint: Path) -> int | None:
-    """Count a model's weights from the headers of its safetensors files: 8 bytes of length, then JSON."""
-    total = 0
-    for path in checkpoint.glob("model*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return total or None
 
 
 def _named(value: Any) -> dict[str, Any]:
