@@ -54,43 +54,49 @@ def report(
         MissingExtra: without matplotlib or jinja2.
     """
     options = options or config.Report()
-    steps = ("read", "draw", "compare", "write")
+    steps = ("read", "plot", "compare", "write")
 
-    def tell(step: str) -> None:
+    def show(step: str) -> None:
         progress(Progress("report", steps.index(step), len(steps), "steps", {"now": step}))
 
-    tell("read")
-    found = pool_seeds(read_runs(runs))
-    _check_axes(found, options)
-    tasks = tasks_of(found, options)
-    tell("draw")
-    drawn = [figures.draw(task, f"task{number}-" if len(tasks) > 1 else "") for number, task in enumerate(tasks, start=1)]
-    tell("compare")
+    show("read")
+    compared = pool_seeds(read_runs(runs))
+    _check_axes(compared, options)
+    tasks = tasks_of(compared, options)
+    show("plot")
+    plots = [figures.draw(task, f"task{number}-" if len(tasks) > 1 else "") for number, task in enumerate(tasks, start=1)]
+    show("compare")
     numbers = [row for task in tasks for row in _numbers(task)]
-    embedded = samples.embed(tasks)
-    tell("write")
-    page = {
-        "title": options.title or prose.title(tasks),
-        "lead": [prose.lead(task) for task in tasks],
-        "facts": prose.facts(found),
-        "notices": prose.notices(tasks),
-        "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, drawn, strict=True)],
-        "samples": embedded,
-        "score": " or ".join(dict.fromkeys(task.describe(task.y_metric).words for task in tasks)),
-        "blurred": any(task.scorer in ("toxicity", "classifier") for task in tasks),
-        "code": all(task.segmenter == "lines" for task in tasks),
-        "configurations": [(run.name, style_of(run.objective), prose.provenance(run), prose.yaml_of(run)) for run in found],
-        "light": colours(dark=False),
-        "dark": colours(dark=True),
-        "markers": {name: MARKERS[marker] for name, (_, marker) in STYLES.items()},
-    }
-    files = {f"{figure.name}.svg": figure.wide for some in drawn for figure in some.values() if figure}
+    show("write")
+    page = _page(tasks, plots, compared, options)
+    files = {f"{figure.name}.svg": figure.wide for some in plots for figure in some.values() if figure}
     if markdown is not None:
         with whole_file(markdown) as temporary:
             temporary.write_text(claims.to_markdown(tasks), encoding="utf-8")
     _write(out, _render(page), files, {key: page[key] for key in ("title", "lead", "notices")} | {"numbers": numbers})
     progress(Progress("report", len(steps), len(steps), "steps"))
     return out / "index.html"
+
+
+def _page(
+    tasks: Sequence[Task], plots: Sequence[dict[str, Figure | None]], runs: Sequence[Run], options: config.Report
+) -> dict[str, Any]:
+    """Return everything that the page's template shows."""
+    return {
+        "title": options.title or prose.title(tasks),
+        "lead": [prose.lead(task) for task in tasks],
+        "facts": prose.facts(runs),
+        "notices": prose.notices(tasks),
+        "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, plots, strict=True)],
+        "samples": samples.embed(tasks),
+        "score": " or ".join(dict.fromkeys(task.describe(task.y_metric).words for task in tasks)),
+        "blurred": any(task.scorer in ("toxicity", "classifier") for task in tasks),
+        "code": all(task.segmenter == "lines" for task in tasks),
+        "configurations": [(run.name, style_of(run.objective), prose.provenance(run), prose.yaml_of(run)) for run in runs],
+        "light": colours(dark=False),
+        "dark": colours(dark=True),
+        "markers": {name: MARKERS[marker] for name, (_, marker) in STYLES.items()},
+    }
 
 
 def _check_axes(runs: Sequence[Run], options: config.Report) -> None:
@@ -102,12 +108,12 @@ def _check_axes(runs: Sequence[Run], options: config.Report) -> None:
             raise InputError(f"report.{axis}: no run measured {key!r}{plugins.suggestion(key, measured)}")
 
 
-def _section(task: Task, drawn: dict[str, Figure | None], several: bool) -> dict[str, Any]:
+def _section(task: Task, plots: dict[str, Figure | None], several: bool) -> dict[str, Any]:
     """Return what the page shows of one task."""
     return {
         "heading": prose.task_name(task) if several else "",
         "finding": prose.finding(task),
-        "figures": drawn,
+        "figures": plots,
         "summary": tables.summary(task) if any(run.records for run in task.runs) else None,
         "caption": prose.table_caption(task),
         "evaluations": [tables.of_evaluation(task, evaluation) for evaluation in task.evaluations],
