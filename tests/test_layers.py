@@ -34,7 +34,7 @@ ENGLISH_TO_DO = {
 }  # fmt: skip
 
 BANNED = re.compile(
-    r"(?i:(?<![a-z])(?:keeper|warden|cage|diary|ancestor|logbook|house|floor|room)[sd]?)(?![a-z(])|\btold\b(?! apart)"
+    r"(?i:(?<![a-z])(?:keeper|warden|cage|diary|ancestor|logbook|house|floor|room)[sd]?)(?![a-z(])|(?<!be )\btold\b(?! apart)"
 )
 """Private metaphors, and "told" for what callbacks are called with; `floor(` is arithmetic."""
 UNPICKLE = {"pickle", "cloudpickle", "dill"}
