@@ -158,7 +158,7 @@ def capability(task: Task) -> Verdict:
         if extra is None
         else []
         if extra.low > 0
-        else ["filtering's cost is not told from conditional's"]
+        else ["filtering's cost minus conditional's has an interval that includes 0, or none"]
     )
     why += [] if apart.how == BY_SEED else ["there are not two seeds of both runs or more"]
     return (
