@@ -161,26 +161,21 @@ class View:
         bounds = np.searchsorted(piece, np.arange(len(pieces.kept) + 1))
         first = np.maximum(segments.starts, segments.low + shift)[bounds[:-1]]
         end = np.maximum(segments.starts, segments.low + spans + shift)[bounds[1:] - 1]
-        if self._index.controls is None:  # then a piece is as it is in the shard
-            plain = np.empty(int(spans.sum()), np.int64)
-            self._copy(segments.shards, first, end, plain, pieces.output + (pieces.low == 0))
-            return plain
-        offsets = np.cumsum(end - first) - (end - first)
-        raw = np.zeros(int((end - first).sum()) + 1, self.store.shards[0].tokens.dtype)
-        self._copy(segments.shards, first, end, raw, offsets)
-        to_output = (pieces.output - pieces.low)[piece]  # from where in the document to where in the output
-        to_raw = shift + (offsets - first)[piece] - to_output
-        tokens: np.ndarray = raw.take(np.arange(int(spans.sum())) + np.repeat(to_raw, spans), mode="clip").astype(np.int64)
+        raw = np.empty(int((end - first).sum()), self.store.shards[0].tokens.dtype)
+        at = 0
+        for number, low, high in zip(segments.shards.tolist(), first.tolist(), end.tolist(), strict=True):
+            raw[at : at + high - low] = self.store.shards[number].tokens[low:high]
+            at += high - low
+        # What is neither a document start nor a control token comes from the store, in the same order.
         control_at = segments.inside + segments.prefix - 1
         controlled = (segments.controls >= 0) & (control_at >= segments.low) & (control_at < segments.low + spans)
-        tokens[(control_at + to_output)[controlled]] = self._control_ids[segments.controls[controlled]]
+        places = (control_at + (pieces.output - pieces.low)[piece])[controlled]
+        own = np.ones(int(spans.sum()), bool)
+        own[pieces.output[pieces.low == 0]] = own[places] = False
+        tokens = np.empty(len(own), np.int64)
+        tokens[own] = raw
+        tokens[places] = self._control_ids[segments.controls[controlled]]
         return tokens
-
-    def _copy(self, shards: np.ndarray, first: np.ndarray, end: np.ndarray, target: np.ndarray, at: np.ndarray) -> None:
-        """Copy ranges of tokens to places of a target."""
-        ranges = zip(shards.tolist(), first.tolist(), end.tolist(), at.tolist(), strict=True)
-        for number, low, high, place in ranges:
-            target[place : place + high - low] = self.store.shards[number].tokens[low:high]
 
 
 @dataclass(frozen=True, slots=True)
