@@ -133,7 +133,7 @@ def test_examples_stand_in_front_of_the_question(setting, passages):
 
 
 def test_one_task_with_two_files_is_two_tasks(tmp_path, setting, passages):
-    (tmp_path / "other.jsonl").write_text(json.dumps({"text": "One more"}) + "\n")
+    (tmp_path / "other.jsonl").write_text(json.dumps({"text": "One more"}) + "\n", encoding="utf-8-sig")
     tasks = [{"task": "lambada_openai", "path": str(path), "name": path.stem} for path in (passages, tmp_path / "other.jsonl")]
     found = take(ZeroShot(tasks=tasks), Knows(["more"]), setting)
     assert (found["lambada.acc"].value, found["other.acc"].value) == (0.2, 1)

@@ -159,7 +159,7 @@ def _local(task: Mapping[str, Any], entry: Any) -> dict[str, Any]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     """Read the documents of a task."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{path}: no such file; expected the task's documents as JSON Lines") from None
     except UnicodeDecodeError as error:
