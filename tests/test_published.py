@@ -9,6 +9,7 @@ import torch
 from phf import config, pipeline
 from phf.errors import InputError
 from phf.hub import HubModel
+from phf.pipeline import find_needs
 from phf.records import read_records
 from support.published import write_hub_cache
 
@@ -121,3 +122,44 @@ def test_a_held_out_evaluation_without_a_corpus_says_what_is_missing(hub, tmp_pa
 def test_a_run_is_trained_or_named_and_not_both(run, says):
     with pytest.raises(InputError, match=says):
         small(runs={"plain": {"model": "hf:a/plain", "objective": "mle"}, "x": run})
+
+
+# what a recipe needs, offline ----------------------------------------------------------------------------------------
+
+
+def test_every_published_model_resolves_offline_to_what_it_needs(hub):
+    wanted = {need.name: need for need in find_needs(config.read_recipe(RECIPE))}
+    models = {str(run.model).removeprefix("hf:") for run in config.read_recipe(RECIPE).runs.values()}
+    others = {"unitary/unbiased-toxic-roberta", "EleutherAI/gpt-neo-2.7B", "codeparrot/codeparrot"}
+    assert set(wanted) == models | others
+    assert all(need.kind == "model" and need.here is False for need in wanted.values())
+    assert wanted["kejian/mighty-ul"].command == "hf download kejian/mighty-ul"
+    write_hub_cache(hub, "kejian/mighty-ul")
+    (here,) = [need for need in find_needs(config.read_recipe(RECIPE)) if need.here]
+    assert (here.name, here.command) == ("kejian/mighty-ul", None)
+
+
+@pytest.mark.parametrize("task", ["toxicity", "pii", "pep8"])
+def test_every_name_in_the_papers_recipes_resolves_offline(hub, task):
+    wanted = find_needs(config.read_recipe(RECIPE.with_name(f"paper-{task}.yaml")))
+    kinds = {need.kind for need in wanted}
+    assert {"data set", "tokenizer", "model"} <= kinds
+    assert all((need.here is None) == (need.kind == "data set") for need in wanted)
+
+
+def test_needs_are_those_of_every_kind_and_name_their_key(hub, tmp_path):
+    runs = {
+        "half": {"model": "hf:a/b@81a17", "objective": "mle"},
+        "served": {"model": "openai:http://h/v1#m", "objective": "mle"},
+        "here": {"model": str(tmp_path), "objective": "mle"},
+        "further": {"objective": "mle", "train": {"model": "from:a/c"}},
+    }
+    wanted = {need.key: need for need in find_needs(small(runs=runs))}
+    assert {key: (need.kind, need.name, need.here) for key, need in wanted.items()} == {
+        "runs.half.model": ("model", "a/b@81a17", False),
+        "runs.served.model": ("server", "http://h/v1#m", None),
+        "runs.further.train.model": ("model", "a/c", False),
+    }
+    assert wanted["runs.half.model"].command == "hf download a/b --revision 81a17"
+    with pytest.raises(InputError, match="no name on the hub"):
+        find_needs(small(runs={"x": {"model": "hf:a/b/c", "objective": "mle"}}))

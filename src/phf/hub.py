@@ -68,15 +68,19 @@ class HubModel:
                 f"where the hub can be reached: hf download {self.name}{f' --revision {self.revision}' if self.revision else ''}"
             ) from None
 
-    def cached(self) -> Path | None:
-        """Return the folder of the model in the hub's cache, without asking the hub; None if its weights are not there."""
+    def cached(self, weights: bool = True) -> Path | None:
+        """Return the folder of the model in the hub's cache, without asking the hub; None if it is not there.
+
+        Args:
+            weights: whether its weights have to be there, or its configuration and tokenizer alone.
+        """
         from huggingface_hub import snapshot_download
 
         try:
             folder = Path(snapshot_download(self.name, revision=self.revision, local_files_only=True))
         except (OSError, ValueError):
             return None
-        return folder if any(any(folder.glob(pattern)) for pattern in _WEIGHTS) else None
+        return folder if any(any(folder.glob(pattern)) for pattern in (_WEIGHTS if weights else _SMALL_FILES)) else None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from phf import artifacts, config
 from phf.layout import WorkFolder
 from phf.locks import locks_output
 from phf.machine import usable_cores
+from phf.pipeline.needs import Need as Need
+from phf.pipeline.needs import find_needs as find_needs
 from phf.pipeline.plan import init_run, select
 from phf.pipeline.stages import train_and_evaluate
 from phf.pipeline.workers import Job, run_jobs

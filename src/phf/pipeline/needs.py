@@ -1,0 +1,86 @@
+"""What a recipe needs from elsewhere: models, tokenizers and data sets of the hub, servers. Nothing is downloaded or asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from phf import config, lm
+from phf.hub import HubModel
+
+Kind = Literal["model", "tokenizer", "data set", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that a recipe needs from elsewhere.
+
+    Args:
+        key: of the recipe, where it is named first.
+        kind: what it is.
+        name: on the hub, with its revision if the recipe says one; of a server its address.
+        here: whether it is in this machine's cache; None for what is streamed or asked when it is used.
+    """
+
+    key: str
+    kind: Kind
+    name: str
+    here: bool | None
+
+    @property
+    def command(self) -> str | None:
+        """The command that downloads it ahead of a run; None where there is nothing to download."""
+        if self.here is not False:
+            return None
+        name, _, revision = self.name.partition("@")
+        return f"hf download {name}" + (f" --revision {revision}" if revision else "")
+
+
+def find_needs(recipe: config.Recipe) -> list[Need]:
+    """Return what a recipe needs from elsewhere, each thing once, in the recipe's order.
+
+    Raises:
+        InputError: for a name that the hub cannot have, or a server's address that holds a secret.
+    """
+    unique: dict[tuple[Kind, str], Need] = {}
+    for key, value in _texts(config.plain(recipe), ""):
+        if (named := _need(key, value)) is not None:
+            unique.setdefault((named.kind, named.name), named)
+    return list(unique.values())
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield every text of a recipe with its key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def _need(key: str, value: str) -> Need | None:
+    """Return what a text of a recipe names; None for what is on this machine or is no name."""
+    field = key.rpartition(".")[2]
+    if value.startswith(lm.SERVER):
+        return Need(key, "server", lm.check_spec(value).removeprefix(lm.SERVER), None)
+    if value.startswith("hf:"):
+        name = value.removeprefix("hf:")
+        if field in ("inputs", "data"):
+            return Need(key, "data set", name, None)
+        return _of_hub(key, "model", name.partition("?")[0])
+    if field == "model" and value.startswith("from:"):
+        return _of_hub(key, "model", value.removeprefix("from:"))
+    if field == "model" and "scorer" in key:
+        return _of_hub(key, "model", value)
+    if key == "tokenize.tokenizer" and value != "train":
+        return _of_hub(key, "tokenizer", value)
+    return None
+
+
+def _of_hub(key: str, kind: Kind, name: str) -> Need | None:
+    if Path(name).exists() or Path(name.rpartition("@")[0] or name).exists():  # a folder, or RUN@STEP
+        return None
+    return Need(key, kind, name, HubModel.parse(name).cached(weights=kind == "model") is not None)
