@@ -1,12 +1,14 @@
 """Published models by name: recipes/published.yaml, and stand-ins from the name to the page."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from phf import config, pipeline
+from phf.cli import main
 from phf.errors import InputError
 from phf.hub import HubModel
 from phf.pipeline import find_needs
@@ -163,3 +165,21 @@ def test_needs_are_those_of_every_kind_and_name_their_key(hub, tmp_path):
     assert wanted["runs.half.model"].command == "hf download a/b --revision 81a17"
     with pytest.raises(InputError, match="no name on the hub"):
         find_needs(small(runs={"x": {"model": "hf:a/b/c", "objective": "mle"}}))
+
+
+def test_a_dry_run_of_the_published_recipe_names_all_it_needs_and_writes_nothing(hub, tmp_path, monkeypatch, capsys):
+    write_hub_cache(hub, "kejian/mighty-ul")
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as exited:
+        main(["run", str(RECIPE), "--dry-run"])
+        sys.exit(0)
+    assert not exited.value.code
+    lines = capsys.readouterr().out.splitlines()
+    for run in config.read_recipe(RECIPE).runs.values():
+        name = run.model.removeprefix("hf:")
+        (line,) = [line for line in lines if line.startswith("model") and f" {name} " in line]
+        assert ("on this machine" if name == "kejian/mighty-ul" else f"hf download {name}") in line
+    assert list(folder.iterdir()) == []

@@ -265,16 +265,23 @@ def run(
     changes: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of all outputs; work/NAME by default.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these runs of the recipe; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and is needed; start nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe from corpus to report. What is done already is left alone.
 
     phf run recipes/pii-demo.yaml --only mle --only conditional train.tokens=1M
+
+    phf run recipes/published.yaml --dry-run
     """
     from phf.cli import terminal
+    from phf.cli.dry_run import show_plan
     from phf.pipeline import run as run_recipe
 
     made = resolved(recipe, changes)
+    if dry_run:
+        show_plan(made, only or ())
+        return
     with terminal.progress(quiet) as progress:
         page = run_recipe(made, out or Path("work") / made.name, only or (), progress)
     done(f"{page}", False, "open it in a browser")

@@ -10,7 +10,8 @@ from phf.locks import locks_output
 from phf.machine import usable_cores
 from phf.pipeline.needs import Need as Need
 from phf.pipeline.needs import find_needs as find_needs
-from phf.pipeline.plan import init_run, select
+from phf.pipeline.plan import init_run
+from phf.pipeline.plan import select as select
 from phf.pipeline.stages import train_and_evaluate
 from phf.pipeline.workers import Job, run_jobs
 from phf.progress import Listener, silent
