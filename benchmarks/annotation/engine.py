@@ -88,7 +88,7 @@ class Watch:
     def __enter__(self):
         self.peak = 0
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._validate)
+        self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
 
@@ -96,7 +96,7 @@ class Watch:
         self._over.set()
         self._thread.join()
 
-    def _validate(self):
+    def _watch(self):
         while not self._over.wait(0.05):
             children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
             self.peak = max(self.peak, sum(map(resident, ["self", *children])))

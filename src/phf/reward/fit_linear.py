@@ -116,8 +116,8 @@ def calibrate(scores: np.ndarray, labels: np.ndarray, importance: np.ndarray) ->
     centre, spread = float(np.average(scores, weights=importance)), float(scores.std()) or 1.0
 
     def curve_of(parameters: np.ndarray) -> Curve:
-        shift, scale, place, width = (float(value) for value in parameters)
-        return Curve(shift, np.exp(scale), centre + spread * place, spread * np.exp(width))
+        shift, scale, offset, width = (float(value) for value in parameters)
+        return Curve(shift, np.exp(scale), centre + spread * offset, spread * np.exp(width))
 
     def loss(parameters: np.ndarray) -> float:
         log_odds = curve_of(parameters)(scores)

@@ -1,4 +1,4 @@
-"""Texts with a label given by people: read from Parquet, CSV or JSON lines, and checked."""
+"""Texts labelled by people: read from Parquet, CSV or JSON lines, and checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -40,13 +40,13 @@ class Regex:
         return np.array([0.0 - count / max(1, len(text)) for count, text in zip(counts, texts, strict=True)], np.float32)
 
     def findings(self, text: str) -> list[Finding]:
-        """Mark the matches, in the order they begin."""
-        found = [
+        """Return the matches, in the order they begin."""
+        findings = [
             Finding(match.start(), match.end(), pattern)
             for pattern in self.patterns
             for match in self._compiled(pattern).finditer(text)
         ]
-        return sorted(found, key=lambda finding: (finding.start, finding.end))
+        return sorted(findings, key=lambda finding: (finding.start, finding.end))
 
     def _compiled(self, pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, (re.IGNORECASE if self.ignore_case else 0) | (re.MULTILINE if self.multiline else 0))

@@ -57,14 +57,14 @@ class Pep8:
 
     def findings(self, text: str) -> list[Finding]:
         """Return each violation, from where pycodestyle points to the end of the word (or white space) there, by position."""
-        found = []
+        findings = []
         for line_start, offset, code in self._violations(text) or []:
             line_end = text.find("\n", line_start) + 1 or len(text)
             start = min(line_start + max(offset, 0), line_end - 1)
             run = re.compile(r"\s+|\S+").match(text, start, line_end)
             assert run
-            found.append(Finding(start, run.end(), code))
-        return sorted(found, key=lambda finding: (finding.start, finding.end, finding.kind))
+            findings.append(Finding(start, run.end(), code))
+        return sorted(findings, key=lambda finding: (finding.start, finding.end, finding.kind))
 
     def _reward(self, text: str) -> float:
         violations = self._violations(text)
@@ -80,12 +80,12 @@ class Pep8:
         if not lines:
             return []
         try:
-            found = check(list(lines))
+            violations = check(list(lines))
         except Exception as error:  # a crash of the linter says nothing about the style of the text
             log.debug("pycodestyle failed on a text of %d characters: %r", len(text), error)
             return None
         starts = [0, *itertools.accumulate(map(len, lines))]
-        return [(starts[min(max(row, 1), len(lines)) - 1], offset, code) for row, offset, code in found]
+        return [(starts[min(max(row, 1), len(lines)) - 1], offset, code) for row, offset, code in violations]
 
 
 @functools.cache

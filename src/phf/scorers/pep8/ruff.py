@@ -37,8 +37,8 @@ class Pep8Ruff:
 
     def score(self, texts: Sequence[str]) -> np.ndarray:
         """Return the reward of each text, taken as a whole file: (N,) float32."""
-        found = zip(texts, self._violations(texts), strict=True)
-        rewards = [np.nan if rows is None else 0.0 - len(rows) / max(len(text), 1) for text, rows in found]
+        checked = zip(texts, self._violations(texts), strict=True)
+        rewards = [np.nan if rows is None else 0.0 - len(rows) / max(len(text), 1) for text, rows in checked]
         return np.array(rewards, dtype=np.float32)
 
     def score_segments(self, segments: Sequence[str]) -> np.ndarray:
@@ -52,13 +52,13 @@ class Pep8Ruff:
     def score_documents(self, documents: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Return what `score_segments` returns for each of many files: an (S,) float32 array each."""
         texts = ["".join(segments) for segments in documents]
-        found = zip(documents, texts, self._violations(texts), strict=True)
-        return [_rewards(segments, text, rows) for segments, text, rows in found]
+        checked = zip(documents, texts, self._violations(texts), strict=True)
+        return [_rewards(segments, text, rows) for segments, text, rows in checked]
 
     def findings(self, text: str) -> list[Finding]:
         """Return each violation, from where ruff points to the end of the word (or white space) there, by position."""
         starts = _line_starts(text)
-        found = []
+        findings = []
         for row, column, code in self._violations([text])[0] or []:
             line_start = starts[min(row, len(starts)) - 1]
             line_end = next((start for start in starts[row : row + 1]), len(text))
@@ -67,23 +67,23 @@ class Pep8Ruff:
             start = min(start, line_end - 1)
             run = re.compile(r"\s+|\S+").match(text, start, line_end)
             assert run
-            found.append(Finding(start, run.end(), code))
-        return sorted(found, key=lambda finding: (finding.start, finding.end, finding.kind))
+            findings.append(Finding(start, run.end(), code))
+        return sorted(findings, key=lambda finding: (finding.start, finding.end, finding.kind))
 
     def _violations(self, texts: Sequence[str]) -> list[list[Violation] | None]:
         """List the violations of each text; None where they are unknown."""
-        found: list[list[Violation] | None] = [[] for _ in texts]
+        violations: list[list[Violation] | None] = [[] for _ in texts]
         ignored = tuple(self.ignore)
-        for places in _batches(texts):
+        for batch in _batches(texts):
             sources = {}
-            for place in places:
+            for number in batch:
                 try:
-                    sources[place] = texts[place].encode()
+                    sources[number] = texts[number].encode()
                 except UnicodeEncodeError:  # a lone surrogate
-                    found[place] = None
-            for place, rows in check(sources, self.max_line_length).items():
-                found[place] = None if rows is None else [each for each in rows if not each[2].startswith(ignored)]
-        return found
+                    violations[number] = None
+            for number, rows in check(sources, self.max_line_length).items():
+                violations[number] = None if rows is None else [row for row in rows if not row[2].startswith(ignored)]
+        return violations
 
 
 def _rewards(segments: Sequence[str], text: str, rows: list[Violation] | None) -> np.ndarray:
@@ -93,8 +93,8 @@ def _rewards(segments: Sequence[str], text: str, rows: list[Violation] | None) -
     counts = np.zeros(len(segments))
     if rows:
         starts = np.array(_line_starts(text))
-        places = starts[np.minimum([row for row, _, _ in rows], len(starts)) - 1]
-        counts += np.bincount(np.searchsorted(np.cumsum(lengths), places, side="right"), minlength=len(segments))
+        positions = starts[np.minimum([row for row, _, _ in rows], len(starts)) - 1]
+        counts += np.bincount(np.searchsorted(np.cumsum(lengths), positions, side="right"), minlength=len(segments))
     rewards: np.ndarray = (0.0 - counts / np.maximum(lengths, 1)).astype(np.float32)
     return rewards
 
@@ -106,13 +106,13 @@ def _line_starts(text: str) -> list[int]:
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Group the texts that are not empty, by their places, so that one process is given neither too many nor too much."""
+    """Group the texts that are not empty, by their numbers, so that one process is given neither too many nor too much."""
     batch: list[int] = []
     size = 0
-    for place, text in enumerate(texts):
+    for number, text in enumerate(texts):
         if not text:
             continue
-        batch.append(place)
+        batch.append(number)
         size += len(text)
         if len(batch) == _FILES or size >= _CHARACTERS:
             yield batch

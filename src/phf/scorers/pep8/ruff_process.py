@@ -42,15 +42,15 @@ def check(sources: Mapping[int, bytes], max_line_length: int) -> dict[int, list[
     Raises:
         InputError: if ruff does not take its options, or the texts cannot be written for it.
     """
-    excused = {place: lines for place, source in sources.items() if (lines := _excused(source))}
-    found = _halved({place: source for place, source in sources.items() if place not in excused}, max_line_length, {})
-    return found | _halved({place: sources[place] for place in excused}, max_line_length, excused)
+    excused = {number: lines for number, source in sources.items() if (lines := _excused(source))}
+    violations = _halved({number: source for number, source in sources.items() if number not in excused}, max_line_length, {})
+    return violations | _halved({number: sources[number] for number in excused}, max_line_length, excused)
 
 
 Row = tuple[bytes, bytes | int, bytes | int, bytes]
 """Place of a text, row and column from 1, and what ruff calls the rule."""
 Excused = Mapping[int, set[tuple[int, str]]]
-"""By the place of a text: (line from 1, code) of what ruff reports there and pycodestyle lets pass."""
+"""By the number of a text: (line from 1, code) of what ruff reports there and pycodestyle lets pass."""
 
 
 def _halved(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> dict[int, list[Violation] | None]:
@@ -63,9 +63,11 @@ def _halved(sources: dict[int, bytes], max_line_length: int, excused: Excused) -
         if len(sources) == 1:
             log.debug("ruff failed on a text of %d bytes: %s", *map(len, sources.values()), error)
             return dict.fromkeys(sources)
-    places = list(sources)
-    halves = [{place: sources[place] for place in half} for half in (places[: len(places) // 2], places[len(places) // 2 :])]
-    return {place: rows for half in halves for place, rows in _halved(half, max_line_length, excused).items()}
+    numbers = list(sources)
+    halves = [
+        {number: sources[number] for number in half} for half in (numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :])
+    ]
+    return {number: rows for half in halves for number, rows in _halved(half, max_line_length, excused).items()}
 
 
 class _CrashError(Exception):
@@ -76,13 +78,13 @@ def _run(sources: dict[int, bytes], max_line_length: int, excused: Excused) -> d
     """Run ruff once. Its short report does for texts without excuses; with them, JSON says which noqa comment counts."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUFF_")}
     command = _command(max_line_length, "json-lines" if excused else "concise")
-    with _written(sources) as name, tempfile.TemporaryFile() as said:
+    with _written(sources) as name, tempfile.TemporaryFile() as messages:
         with subprocess.Popen(
-            command, cwd=name, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            command, cwd=name, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages
         ) as process:
             report, _ = process.communicate()
-        said.seek(0)
-        message = said.read().decode(errors="replace").strip()
+        messages.seek(0)
+        message = messages.read().decode(errors="replace").strip()
     if process.returncode == 2 and "panic" not in message:
         raise InputError(f"the pep8-ruff scorer: ruff does not run with its options: {message[:500]}")
     if process.returncode not in (0, 1) or "panic" in message:
@@ -118,8 +120,8 @@ def _written(sources: dict[int, bytes]) -> Iterator[str]:
                 name = stack.enter_context(tempfile.TemporaryDirectory(prefix=_FOLDER, dir=parent))
                 lock = stack.enter_context(open(f"{name}/{_LOCK}", "wb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                for place, source in sources.items():
-                    with open(f"{name}/{place}.py", "wb", buffering=0) as file:
+                for number, source in sources.items():
+                    with open(f"{name}/{number}.py", "wb", buffering=0) as file:
                         file.write(source)
                 break
             except OSError as error:
@@ -141,25 +143,25 @@ def _sweep(parent: str) -> None:
 
 def _sorted(rows: Iterable[Row], sources: Mapping[int, bytes]) -> dict[int, list[Violation]]:
     """Sort rows by text; of syntax errors the first of each text counts."""
-    found: dict[bytes, list[Violation]] = {str(place).encode(): [] for place in sources}
+    violations_of: dict[bytes, list[Violation]] = {str(number).encode(): [] for number in sources}
     broken: dict[bytes, Violation] = {}
     codes: dict[bytes, str] = {}
-    for place, row, column, said in rows:
-        code = codes.get(said)
+    for number, row, column, rule in rows:
+        code = codes.get(rule)
         if code is None:
-            code = codes[said] = _code(said.decode())
+            code = codes[rule] = _code(rule.decode())
         if code == _SYNTAX_ERROR:
-            if place not in broken:
-                broken[place] = (int(row), int(column), code)
+            if number not in broken:
+                broken[number] = (int(row), int(column), code)
         else:
-            found[place].append((LAST_ROW if code == "W391" else int(row), int(column), code))
-    for place, error in broken.items():
-        found[place].append(error)
-    return {int(place): violations for place, violations in found.items()}
+            violations_of[number].append((LAST_ROW if code == "W391" else int(row), int(column), code))
+    for number, error in broken.items():
+        violations_of[number].append(error)
+    return {int(number): violations for number, violations in violations_of.items()}
 
 
 def _from_report(report: bytes) -> list[Row]:
-    """Read the short report: "PLACE.py:ROW:COLUMN: CODE message", or a rule's name in the place of its code."""
+    """Read the short report: "NUMBER.py:ROW:COLUMN: CODE message", or a rule's name in place of its code."""
     rows = _ROW.findall(report)
     if len(rows) != report.count(b"\n"):
         raise _CrashError("a row that is none")
@@ -170,20 +172,20 @@ def _from_json(report: bytes, excused: Excused) -> Iterator[Row]:
     """Read JSON, less what is excused."""
     for line in report.splitlines():
         fields = json.loads(line)
-        at, place, said = fields["location"], Path(fields["filename"]).stem, fields["code"] or "SyntaxError"
-        if (fields["noqa_row"] or 0, said) not in excused[int(place)]:
-            yield place.encode(), at["row"], at["column"], said.encode()
+        at, number, rule = fields["location"], Path(fields["filename"]).stem, fields["code"] or "SyntaxError"
+        if (fields["noqa_row"] or 0, rule) not in excused[int(number)]:
+            yield number.encode(), at["row"], at["column"], rule.encode()
 
 
-def _code(said: str) -> str:
+def _code(rule: str) -> str:
     """Return the code of a rule that a report, depending on ruff's version, calls by code or by name.
 
     Raises:
         _CrashError: if it is no rule of pycodestyle's.
     """
-    if said in ("SyntaxError", "invalid-syntax"):
+    if rule in ("SyntaxError", "invalid-syntax"):
         return _SYNTAX_ERROR
-    code = said if re.fullmatch(r"[A-Z]+\d+", said) else _names().get(said, said)
+    code = rule if re.fullmatch(r"[A-Z]+\d+", rule) else _names().get(rule, rule)
     if code[0] not in "EW" or code == "E902":
         raise _CrashError(code)  # it could not read or check a file
     return code
@@ -198,21 +200,21 @@ def _names() -> dict[str, str]:
 def _excused(source: bytes) -> set[tuple[int, str]]:
     """List what ruff reports and pycodestyle lets pass: (line from 1, code), by a `# noqa` there or a form feed at its end."""
     folded = source.lower()
-    found: set[tuple[int, str]] = set()
+    excused: set[tuple[int, str]] = set()
     if any(sign in folded for sign in (b"noqa", b"nopep8", b"\x0c")):
         for row, line in enumerate(_LINE_END.split(source.decode()), start=1):
             if _NOQA.search(line):
-                found |= {(row, code) for code in _HEEDS_NOQA}
+                excused |= {(row, code) for code in _HEEDS_NOQA}
             if line.endswith("\f") and not line.rstrip("\f").endswith((" ", "\t", "\v")):
-                found |= {(row, "W291"), (row, "W293")}
-    return found
+                excused |= {(row, "W291"), (row, "W293")}
+    return excused
 
 
 def _ruff() -> str:
     """Find the program that the ruff package installs, or one on the path."""
     try:
-        found: str = require("ruff.__main__", "pep8", "the pep8-ruff scorer").find_ruff_bin()
-        return found
+        program: str = require("ruff.__main__", "pep8", "the pep8-ruff scorer").find_ruff_bin()
+        return program
     except (MissingExtra, FileNotFoundError):
         on_path = shutil.which("ruff")
         if on_path is None:

@@ -66,12 +66,12 @@ class PII:
         gated, merge = _gated(self.detectors, self.spacy_model)
         folded = fold(text)
         number = digits(folded)
-        found = []
+        detections = []
         try:
             for may_match, find in gated:
                 if may_match(text, folded, number):
-                    found += [filth for filth in find(text) if filth.is_valid()]
-            return merge(found) if found else found
+                    detections += [filth for filth in find(text) if filth.is_valid()]
+            return merge(detections) if detections else detections
         except (ValueError, OverflowError, RecursionError, IndexError) as error:  # a detector's crash says nothing about the text
             log.debug("scrubadub failed on a text of %d characters: %r", len(text), error)
             return None
