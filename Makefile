@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 PHF := $(VENV)/bin/phf
 
-.PHONY: help venv demo demo-all demo-pep8 test test-integrations test-slow lint bench attack clean
+.PHONY: help venv demo demo-all demo-pep8 test test-integrations test-slow lint docs dist bench attack clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,7 +15,7 @@ venv: $(VENV)/.installed  ## Install phf with all extras into .venv
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "phf needs Python >= 3.11, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all,dev,docs]'
 	@touch $@
 
 demo: venv  ## Train MLE and conditional on this machine's documentation, and compare them
@@ -45,6 +45,14 @@ lint: venv  ## Lint, check formatting, types, layers and spelling
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/codespell
+
+docs: venv  ## Build the documentation site into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet --site-dir build/site
+
+dist: venv  ## Build the wheel and the source distribution into dist/, and check them
+	rm -rf dist
+	$(VENV)/bin/python -m build --no-isolation --outdir dist
+	$(VENV)/bin/twine check --strict dist/*
 
 bench: venv  ## Measure speed and memory against the alternatives; rows go to results/
 	$(VENV)/bin/python benchmarks/run.py
