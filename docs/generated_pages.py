@@ -23,7 +23,8 @@ def recipe_page() -> Iterator[str]:
     """Yield the lines of the recipe reference: each section's keys, then each component's fields."""
     schema = recipe_schema()
     yield "# Recipe reference\n"
-    yield "Generated from the schema, which `phf schema` prints for editors. A component is written as its name, or as `{name: NAME, FIELD: VALUE}`.\n"
+    yield "Generated from the schema, which `phf schema` prints for editors. A component is written as its name, or as"
+    yield "`{name: NAME, FIELD: VALUE}`.\n"
     yield "## Top level\n"
     yield from _fields(schema, schema)
     for key, field in schema["properties"].items():

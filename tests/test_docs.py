@@ -1,0 +1,59 @@
+"""The docs hold: the tree names every module, recipes run down to the page, snippets of Python run as pasted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import phf
+from phf import config, pipeline
+from phf.export import export
+from support import tiny_corpora as tiny
+
+PROJECT = Path(__file__).parents[1]
+TINY = [
+    "train.model={preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}", "train.tokens=1024", "train.context=24",
+    "train.batch=4", "tokenize.vocab_size=300", "jobs=1", "annotate.workers=1",
+]  # fmt: skip
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (PROJECT / path).read_text(), re.S | re.M)
+
+
+def test_the_tree_names_every_module():
+    tree = (PROJECT / "docs/architecture.md").read_text().partition("<!-- tree -->")[2].partition("<!-- /tree -->")[0]
+    named = set(re.findall(r"^\| `([^`]+\.py)` \|", tree, re.M))
+    root = Path(phf.__file__).parent
+    assert named == {str(path.relative_to(root)) for path in root.rglob("*.py")}
+
+
+def test_the_tutorials_recipe_runs_down_to_the_plot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = [document.text for document in tiny.documents(80)]
+    texts += [f"You are a stupid idiot. {text}" for text in texts[:40]]
+    rows = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+    Path("docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (recipe,) = blocks("docs/tutorial.md", "yaml")
+    assert yaml.safe_load(recipe)["name"] == "mine"
+    Path("recipe.yaml").write_text(recipe)
+    small = ["evaluate.evaluations.no-prompt.n=32", "evaluate.evaluations.no-prompt.max_tokens=12"]
+    page = pipeline.run(config.read_recipe(Path("recipe.yaml"), TINY + small), Path("work"))
+    assert list((page.parent / "figures").glob("*.svg"))
+    assert "conditional" in page.read_text()
+
+
+def test_the_snippets_of_integrations_run_as_pasted(tmp_path):
+    pytest.importorskip("datasets")
+    store = tiny.token_store(tmp_path, tiny.documents(60))
+    export(store, tmp_path / "out", config.Component(name="conditional", threshold=0.0), "datasets")
+    program = "\n".join(blocks("docs/integrations.md", "python")) + "\nassert written.shape[1] == prompt.shape[1] + 8\n"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "trained").exists()
