@@ -334,3 +334,29 @@ def test_a_segmenter_with_fields_cuts_as_in_training(tmp_path, monkeypatch):
     assert spec == "hf:x?segmenter=%7B%22name%22%3A%20%22sentences%22%2C%20%22space%22%3A%20%22after%22%7D"
     with pytest.raises(InputError, match="expected a name, or a name with its fields"):
         lm.load(with_notes(run, segmenter={"space": "after"}))
+
+
+@pytest.mark.parametrize("bos", ["A", None, "<|endoftext|>"], ids=["BOS", "no BOS", "BOS is EOS"])
+def test_documents_begin_with_bos_where_a_tokenizer_has_one_of_its_own(tmp_path, bos):
+    folder = tmp_path / "model"
+    write_published(folder)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        fields = json.loads((folder / name).read_text())
+        fields.pop("bos_token")
+        (folder / name).write_text(json.dumps(fields | ({"bos_token": bos} if bos else {})))
+    loaded = lm.load(str(folder))
+    start = loaded.tokenizer.convert_tokens_to_ids(bos or "<|endoftext|>")
+    prefix = [start, loaded.control_id]
+    text, other = "The reader opens the file.", "Call close()."
+    tokens = loaded.encoder.documents([[text]], "start")[0].tokens
+    assert loaded.encoder.prompt(text, "start", 10).tokens == [*prefix, *tokens]
+    expected = plain_logprob(loaded, prefix, tokens)
+    assert loaded.logprobs([text])[0] == pytest.approx(expected, rel=1e-5)
+    assert loaded.segment_logprobs([[text]])[0][0] == pytest.approx(expected, rel=1e-5)
+    (ended,) = loaded.likelihoods([text], ended=[True])
+    with torch.inference_mode():
+        logits = loaded.model(torch.tensor([[*prefix, *tokens]])).logits[0, -1].double()
+        logits[loaded.controls] = -torch.inf
+        end = logits.log_softmax(-1)[sorted({0, start})].logsumexp(0)  # the model's EOS, or the next document's beginning
+    assert ended.nats - expected == pytest.approx(float(end), rel=1e-4)
+    assert loaded.likelihoods([other], [text])[0].tokens > 0
