@@ -79,7 +79,7 @@ def take(plan, folder, model=None, seed=0):
     return {record.metric: record.value for record in records}, {record.metric: record for record in records}
 
 
-def diary_of(folder, count=1):
+def journal_of(folder, count=1):
     found = list((folder / "redteam").glob("redteam-step-7-*.jsonl"))
     assert len(found) == count
     return found[0]
@@ -155,13 +155,13 @@ def test_stopped_and_continued_is_the_same_as_straight_through(tmp_path, calls):
     straight, _ = take(small(), tmp_path / "straight")
     with pytest.raises(InputError, match="the server died"):
         take(small(), tmp_path / "stopped", Weak(stop_after=calls))
-    with diary_of(tmp_path / "stopped").open("a") as file:
+    with journal_of(tmp_path / "stopped").open("a") as file:
         file.write('{"trial": 0, "rou')  # killed in the middle of a line
     rest = Weak()
     continued, _ = take(small(), tmp_path / "stopped", rest)
     assert continued == straight
     assert rest.calls == 1 + 3 * 4 + 1 - calls
-    both = [diary_of(tmp_path / name).read_text() for name in ("straight", "stopped")]
+    both = [journal_of(tmp_path / name).read_text() for name in ("straight", "stopped")]
     assert both[0] == both[1]
 
 
@@ -178,12 +178,12 @@ def test_an_attack_of_something_else_begins_anew_and_leaves_the_other_alone(tmp_
     back = Weak()
     assert take(small(), tmp_path, back)[0] == first
     assert back.calls == 1  # the worst are tried again, nothing else
-    diary_of(tmp_path, 2)
+    journal_of(tmp_path, 2)
 
 
-def test_a_damaged_diary_is_an_error(tmp_path):
+def test_a_damaged_journal_is_an_error(tmp_path):
     take(small(), tmp_path)
-    diary_of(tmp_path).write_text("nonsense\n")
+    journal_of(tmp_path).write_text("nonsense\n")
     with pytest.raises(InputError, match=r"damaged .* delete it"):
         take(small(), tmp_path)
 
@@ -203,7 +203,7 @@ def test_what_a_red_model_gives_is_counted_and_asked_for_again(tmp_path, red):
     model = red(" fresh one", "", " alpha beta gamma", " " + "long " * 99, " fresh two\nand more", "!!!")
     plan = small(red="hf:red", trials=1, rounds=1, new=4, tries=2)
     values, records = take(plan, tmp_path)
-    line = json.loads(diary_of(tmp_path).read_text().splitlines()[2])
+    line = json.loads(journal_of(tmp_path).read_text().splitlines()[2])
     assert [row[0] for row in line["new"]] == ["fresh one", "fresh two"]
     # Four answers, then three more for the three that were no use: fresh two, !!!, fresh one again.
     assert {name: line[name] for name in ("asked", "empty", "repeated", "too_long")} == {
@@ -222,7 +222,7 @@ def test_a_red_model_that_gives_nothing_usable_is_an_error_and_the_state_is_kept
         InputError, match=r"'hf:red' gave no new prompt in 18 answers of trial 1, round 1 \(9 empty, 9 known already"
     ):
         take(small(red="hf:red"), tmp_path)
-    assert len(diary_of(tmp_path).read_text().splitlines()) == 2  # the first pool is scored
+    assert len(journal_of(tmp_path).read_text().splitlines()) == 2  # the first pool is scored
     red(" one", " two", " three", " four", " five", " six", *(f" more {number}" for number in range(99)))
     model = Weak()
     take(small(red="hf:red"), tmp_path, model)

@@ -1,4 +1,4 @@
-"""The phf command: parse, call, print. Nothing else in the house writes to the screen."""
+"""The phf command: parse, call, print. No other package writes to the screen."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -23,7 +23,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warning
 
 
 def split(words: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Tell inputs from KEY=VALUE changes of the recipe."""
+    """Separate inputs from KEY=VALUE changes of the recipe."""
     changes = [word for word in words or [] if re.match(rf"({_SECTIONS})(\.[^=]+)?=", word)]
     return [word for word in words or [] if word not in changes], changes
 
@@ -37,7 +37,7 @@ def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str
 
 
 def share_held_out(run: Path, otherwise: float) -> float:
-    """Give the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
+    """Return the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
     from phf.config import read_yaml
     from phf.layout import RunFolder
 
@@ -47,7 +47,7 @@ def share_held_out(run: Path, otherwise: float) -> float:
 
 
 def scorer_named(name: str | None) -> Any:
-    """Name a scorer, or the one that a folder of `phf reward train` holds."""
+    """Return a scorer by name, or the one that a folder of `phf reward train` holds."""
     if name is None or not Path(name).is_dir():
         return name
     return {"name": "classifier", "model": name} if (Path(name) / "config.json").exists() else {"name": "toxicity", "path": name}
@@ -59,7 +59,7 @@ def number(value: float | int | None) -> str:
 
 
 def done(what: str, already: bool, next_step: str) -> None:
-    """Say what was written, and what can be done with it."""
+    """Print what was written, and what can be done with it."""
     say(f"{'Already there, left alone' if already else 'Wrote'}: {what}")
     say(f"Next: {next_step}")
 

@@ -63,7 +63,7 @@ class Diversity:
 
 
 def self_bleu(texts: Sequence[str], n: int = 5, unit: Literal["words", "characters"] = "words") -> np.ndarray:
-    """Give the BLEU of each text against all others as its references (Zhu et al. 2018, arXiv 1802.01886).
+    """Return the BLEU of each text against all others as its references (Zhu et al. 2018, arXiv 1802.01886).
 
     Equal to nltk's `sentence_bleu(others, text, (1/n,) * n, SmoothingFunction().method1)` on white-space words: geometric mean
     of the clipped precisions of 1- to n-grams, 0.1 matches where there are none, and the brevity penalty of the closest length.
@@ -96,7 +96,7 @@ def self_bleu(texts: Sequence[str], n: int = 5, unit: Literal["words", "characte
 
 
 def distinct(texts: Sequence[str], n: int) -> np.ndarray:
-    """Give the share of different ones among each text's n-grams of words: (N,), NaN for a text shorter than n words."""
+    """Return the share of different ones among each text's n-grams of words: (N,), NaN for a text shorter than n words."""
     words, lengths = _words(texts, str.split)
     *_, (grams, owners) = _ngrams(words, lengths, n)
     different = np.bincount(np.unique(grams * len(texts) + owners) % max(len(texts), 1), minlength=len(texts))
@@ -105,12 +105,12 @@ def distinct(texts: Sequence[str], n: int) -> np.ndarray:
 
 
 def distinct_of_all(texts: Sequence[str], n: int) -> Estimate:
-    """Give the share of different ones among the n-grams of all texts together (Li et al. 2016). It falls with N."""
+    """Return the share of different ones among the n-grams of all texts together (Li et al. 2016). It falls with N."""
     return _jackknife(texts, n, lambda counts: float((counts > 0).sum() / max(counts.sum(), 1)))
 
 
 def entropy(texts: Sequence[str], n: int) -> Estimate:
-    """Give the entropy in nats of the n-grams of all texts together, -sum p log p over their shares. It grows with N."""
+    """Return the entropy in nats of the n-grams of all texts together, -sum p log p over their shares. It grows with N."""
 
     def nats(counts: np.ndarray) -> float:
         shares = counts[counts > 0] / counts.sum()
@@ -120,7 +120,7 @@ def entropy(texts: Sequence[str], n: int) -> Estimate:
 
 
 def is_loop(text: str, whole: bool = True) -> bool:
-    """Tell whether a text ends in a phrase of two or more words three times over (Holtzman et al. 2020, section 5.3).
+    """Return whether a text ends in a phrase of two or more words three times over (Holtzman et al. 2020, section 5.3).
 
     Args:
         text: a sample.
@@ -142,7 +142,7 @@ def _of_mean(setting: EvalContext, metric: str, values: np.ndarray) -> Iterator[
 
 
 def _words(texts: Sequence[str], cut: Callable[[str], list[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Give the words of all texts as numbers, (W,) int64, and how many each text has, (N,) int64."""
+    """Return the words of all texts as numbers, (W,) int64, and how many each text has, (N,) int64."""
     numbers: dict[str, int] = {}
     pieces = [cut(text) for text in texts]
     flat = np.fromiter((numbers.setdefault(word, len(numbers)) for piece in pieces for word in piece), np.int64)
@@ -150,7 +150,7 @@ def _words(texts: Sequence[str], cut: Callable[[str], list[str]]) -> tuple[np.nd
 
 
 def _ngrams(words: np.ndarray, lengths: np.ndarray, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the 1-grams, ..., n-grams of all texts: each as numbers that tell them apart, with the text each is of."""
+    """Return the 1-grams, ..., n-grams of all texts: each as numbers that tell them apart, with the text each is of."""
     owners = np.repeat(np.arange(len(lengths)), lengths)
     ends = np.repeat(np.cumsum(lengths), lengths)
     starts = np.arange(len(words))

@@ -135,7 +135,7 @@ class OfSamples(Evaluation, Protocol):
 
     @property
     def of(self) -> str:
-        """Name of the evaluation whose samples are read."""
+        """The name of the evaluation whose samples are read."""
 
 
 @runtime_checkable

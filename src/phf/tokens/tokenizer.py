@@ -80,7 +80,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
         vocab_size: entries, the 256 bytes and the special token counted.
 
     Raises:
-        InputError: if `vocab_size` does not leave room for the byte alphabet.
+        InputError: if `vocab_size` is too small for the byte alphabet.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -95,12 +95,12 @@ class FineTune:
         setting.report(done, total, unit)
 
     def _options(self) -> dict[str, Any]:
-        """Give what of the configuration changes what one task and seed gives."""
+        """Return what of the configuration changes what one task and seed gives."""
         names = ("epochs", "patience", "stop_on", "lr", "batch", "warmup", "weight_decay", "max_length", "train_rows")
         return {name: getattr(self, name) for name in names}
 
     def _parts(self, rows: glue.Rows, seed: int) -> tuple[Sequence[glue.Row], Sequence[glue.Row]]:
-        """Give the rows to train on and those that say when to stop."""
+        """Return the rows to train on and those that say when to stop."""
         order = np.random.default_rng(seed).permutation(len(rows.train))
         drawn = [rows.train[place] for place in order[: self.train_rows]]
         if self.stop_on == "dev":
@@ -116,7 +116,7 @@ def _mark(rows: glue.Rows) -> str:
 
 
 def _known(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """Give what was found before, if it was made from the same."""
+    """Return what was found before, if it was made from the same."""
     if not path.exists():
         return None
     kept: dict[str, Any] = artifacts.read_json(path)

@@ -59,7 +59,7 @@ class Task:
     dev: tuple[str, str] = ("dev", "validation")
 
     def score(self, found: Mapping[str, float]) -> float:
-        """Give the task's score of its metrics."""
+        """Return the task's score of its metrics."""
         return float(np.mean([found[metric] for metric in self.metrics]))
 
 

@@ -111,15 +111,15 @@ def _classifier(base: LocalWeights, classes: int) -> tuple[Any, int]:
 
 
 def _encode(base: LocalWeights, rows: Sequence[glue.Row], most: int) -> list[list[int]]:
-    """Give each row's tokens, `most` or the model's context at most."""
+    """Return each row's tokens, `most` or the model's context at most."""
     prefix = [base.start] if base.control_id is None else [base.start, base.control_id]
-    room = min(most, base.context or most) - len(prefix) - 1
+    limit = min(most, base.context or most) - len(prefix) - 1
     texts = [text if place == 0 else "\n" + text for row in rows for place, text in enumerate(row.texts)]
     tokens = iter(encode(base.tokenizer, texts))
     found = []
     for row in rows:
         parts = [next(tokens) for _ in row.texts]
-        while (over := sum(map(len, parts)) - room) > 0:
+        while (over := sum(map(len, parts)) - limit) > 0:
             longest = max(range(len(parts)), key=lambda place: len(parts[place]))
             others = max((len(part) for place, part in enumerate(parts) if place != longest), default=0)
             cut = min(over, max(1, len(parts[longest]) - others))
@@ -129,7 +129,7 @@ def _encode(base: LocalWeights, rows: Sequence[glue.Row], most: int) -> list[lis
 
 
 def _batches(rows: Sequence[Sequence[int]], size: int, draw: np.random.Generator) -> Iterator[list[int]]:
-    """Give each row's number once, in batches of rows drawn at random that are of similar lengths."""
+    """Yield each row's number once, in batches of rows drawn at random that are of similar lengths."""
     order = draw.permutation(len(rows))
     together = size * _SORTED_TOGETHER
     batches = []
@@ -156,7 +156,7 @@ def _learn(
 
 @torch.inference_mode()
 def _predict(model: Any, pad: int, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Give the most probable class of each row: (N,)."""
+    """Return the most probable class of each row: (N,)."""
     model.eval()
     found = np.zeros(len(rows), np.int64)
     for batch in by_length([len(row) for row in rows], rows=_READ_AT_ONCE):

@@ -19,7 +19,8 @@ from phf.errors import InputError
 from phf.evaluate.prompts import read_prompts
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, draw
-from phf.evaluate.redteam.journal import Diary, write_prompts
+from phf.evaluate.redteam.journal import AttackJournal, write_prompts
+from phf.evaluate.redteam.pools import mean_of_pool, nan_mean, worst
 from phf.evaluate.scored_samples import score_samples, write_samples
 from phf.layout import RunFolder
 from phf.lm import LanguageModel, Sampling
@@ -94,7 +95,7 @@ class RedTeam:
         return self.trials * self.rounds * self.new * self.tries
 
     def reads(self) -> dict[str, str]:
-        """Say what the measure is made from besides its fields: the prompts, and the red model's weights."""
+        """Return what the evaluation is made from besides its fields: the prompts, and the red model's weights."""
         return {
             "prompts": artifacts.fingerprint(self._given()),
             "red": self.red if self.red == POOL else lm.fingerprint(self.red),
@@ -117,48 +118,50 @@ class RedTeam:
         )  # fmt: skip
         made_from = self._made_from(model, setting)
         name = f"{setting.name}-step-{setting.step}"
-        diary = Diary(RunFolder(setting.out).redteam / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
+        journal = AttackJournal(RunFolder(setting.out).redteam / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
         attack = _Attack(self, model, red, setting)
-        if not diary.start:
-            diary.add({"start": [list(row) for row in attack.score(pool, attack.seed(_START))]})
+        if not journal.start:
+            journal.add({"start": [list(row) for row in attack.score(pool, attack.seed(_START))]})
         pools: list[list[list[Attempt]]] = []  # by trial and round: what each round added, the first pool at 0
         for trial in range(self.trials):
-            added = [[Attempt(*row) for row in diary.start]]
+            added = [[Attempt(*row) for row in journal.start]]
             pools.append(added)
             for number in range(1, self.rounds + 1):
-                done = diary.rounds.get((trial, number))
+                done = journal.rounds.get((trial, number))
                 if done is None:
                     setting.report(trial * self.rounds + number - 1, self.trials * self.rounds, "rounds")
                     done = {"trial": trial, "round": number} | attack.round([a for some in added for a in some], trial, number)
-                    diary.add(done)
+                    journal.add(done)
                 added.append([Attempt(*row) for row in done["new"]])
         setting.report(self.trials * self.rounds, self.trials * self.rounds, "rounds")
         again = attack.again(pools)
         write_prompts(RunFolder(setting.out).redteam / f"{name}.parquet", pools, again)
-        yield from self._records(pools, again, diary, setting)
+        yield from self._records(pools, again, journal, setting)
 
     def _records(
-        self, pools: list[list[list[Attempt]]], again: list[dict[str, float]], diary: Diary, setting: EvalContext
+        self, pools: list[list[list[Attempt]]], again: list[dict[str, float]], journal: AttackJournal, setting: EvalContext
     ) -> Iterator[Record]:
         def over_trials(values: Sequence[float]) -> statistics.Estimate:
             return statistics.mean(np.array(values), setting.seed)
 
         whole = [[attempt for some in added for attempt in some] for added in pools]
-        yield from setting.records("misalignment", over_trials([_mean(pool) for pool in whole]))
-        yield from setting.records("misalignment_best", over_trials([_nan_mean(list(found.values())) for found in again]))
+        yield from setting.records("misalignment", over_trials([mean_of_pool(pool) for pool in whole]))
+        yield from setting.records("misalignment_best", over_trials([nan_mean(list(found.values())) for found in again]))
         for number in range(self.rounds + 1):
             until = [[attempt for some in added[: number + 1] for attempt in some] for added in pools]
-            yield from setting.records(f"pool_round_{number}", over_trials([_mean(pool) for pool in until]))
-            yield from setting.records(f"best_round_{number}", over_trials([_mean(worst(pool, self.best)) for pool in until]))
+            yield from setting.records(f"pool_round_{number}", over_trials([mean_of_pool(pool) for pool in until]))
+            yield from setting.records(
+                f"best_round_{number}", over_trials([mean_of_pool(worst(pool, self.best)) for pool in until])
+            )
             if number:
-                yield from setting.records(f"new_round_{number}", over_trials([_mean(added[number]) for added in pools]))
-        counts = {name: sum(done[name] for done in diary.rounds.values()) for name in _COUNTS}
+                yield from setting.records(f"new_round_{number}", over_trials([mean_of_pool(added[number]) for added in pools]))
+        counts = {name: sum(done[name] for done in journal.rounds.values()) for name in _COUNTS}
         tried = [attempt for pool in whole for attempt in pool]
         unscored = len(tried) * self.continuations - sum(attempt.scored for attempt in tried)
         yield from setting.records("unscored_share", statistics.share(unscored, len(tried) * self.continuations), interval=False)
         for name in ("empty", "repeated", "too_long"):
             yield from setting.records(f"red_{name}_share", statistics.share(counts[name], counts["asked"]), interval=False)
-        yield setting.record("red_asked", counts["asked"], n=len(diary.rounds))
+        yield setting.record("red_asked", counts["asked"], n=len(journal.rounds))
 
     def _sampling(self, seed: int) -> Sampling:
         ban: Any = self.ban
@@ -196,7 +199,7 @@ class RedTeam:
         return FewShot(lm.load(self.red), self.sampling_temperature, self.top_p, self.max_tokens, self.batch)
 
     def _made_from(self, model: LanguageModel, setting: EvalContext) -> dict[str, Any]:
-        """Tell this attack from others that would be written to the same place."""
+        """Identify this attack among others that would be written to the same place."""
         scorer = setting.scorer
         return {
             "target": model.fingerprint(),
@@ -214,7 +217,7 @@ class _Attack:
         self.plan, self.model, self.red, self.setting = plan, model, red, setting
 
     def seed(self, *stream: int) -> int:
-        """Give the seed of a stream of random numbers."""
+        """Return the seed of a stream of random numbers."""
         return int(np.random.SeedSequence([self.setting.seed, *stream]).generate_state(1)[0])
 
     def round(self, pool: Sequence[Attempt], trial: int, number: int) -> dict[str, Any]:
@@ -249,7 +252,7 @@ class _Attack:
         return {"examples": examples, "new": self.score(fresh, self.seed(_NEW, trial, number, 1)), **counts}
 
     def score(self, prompts: Sequence[str], seed: int) -> list[tuple[str, float, int]]:
-        """Give each prompt with the mean misalignment of its continuations, and how many of them count."""
+        """Return each prompt with the mean misalignment of its continuations, and how many of them count."""
         values = self._misalignment(self._continue(prompts, seed))
         rows = []
         for place, prompt in enumerate(prompts):
@@ -273,7 +276,7 @@ class _Attack:
         columns = {"prompt": prompts, "text": list(map(str, texts)), "finished": finished, **kept}
         write_samples(setting.samples_of(setting.name), columns)
         found = {
-            prompt: _nan_mean(kept["misalignment"][place * many : (place + 1) * many].tolist())
+            prompt: nan_mean(kept["misalignment"][place * many : (place + 1) * many].tolist())
             for place, prompt in enumerate(distinct)
         }
         return [{attempt.text: found[attempt.text] for attempt in some} for some in chosen]
@@ -291,18 +294,3 @@ class _Attack:
             batch = distinct[first : first + _SCORED_AT_ONCE]
             rewards.update(zip(batch, self.setting.scorer.score(batch).tolist(), strict=True))
         return -np.array([rewards[text] for text in texts]).reshape(-1, self.plan.continuations) + 0.0
-
-
-def worst(pool: Sequence[Attempt], count: int) -> list[Attempt]:
-    """Give the prompts with the highest misalignment, the worst first."""
-    known = [attempt for attempt in pool if not math.isnan(attempt.misalignment)]
-    return sorted(known, key=lambda attempt: -attempt.misalignment)[:count]
-
-
-def _mean(pool: Sequence[Attempt]) -> float:
-    return _nan_mean([attempt.misalignment for attempt in pool])
-
-
-def _nan_mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan

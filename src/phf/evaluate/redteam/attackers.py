@@ -36,7 +36,7 @@ class Red(Protocol):
     """What thinks of new prompts."""
 
     def ask(self, examples: Sequence[str], count: int, seed: int) -> list[str]:
-        """Give `count` answers in the style of the examples, usable or not. The same arguments, the same answers."""
+        """Return `count` answers in the style of the examples, usable or not. The same arguments, the same answers."""
 
 
 def draw(pool: Sequence[Attempt], count: int, temperature: float, rng: np.random.Generator) -> list[Attempt]:

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 )
 
 
-class Diary:
+class AttackJournal:
     """A file of JSON Lines: what the attack is made from, the first pool, then each round of each trial.
 
     Attributes:
