@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 PHF := $(VENV)/bin/phf
 
-.PHONY: help venv demo demo-all demo-pep8 test test-integrations test-slow lint docs dist bench attack clean
+.PHONY: help venv demo demo-all demo-pep8 test test-integrations test-slow test-browser lint docs dist bench attack clean
 
 help:  ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ test-integrations: venv  ## Install Megatron and TRL into an environment of thei
 	$(VENV)-integrations/bin/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	$(VENV)-integrations/bin/pip install --quiet --no-deps megatron-core trl
 	$(VENV)-integrations/bin/pytest tests/integrations tests/export
+
+test-browser: venv  ## Install Chromium (apt-get, as root) and axe-core (npm), and try the report's page in them
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium chromium-driver
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/browser axe-core@4.14.1
+	PHF_AXE=$(VENV)/browser/node_modules/axe-core/axe.min.js $(VENV)/bin/pytest -m slow tests/report/test_browser.py
 
 lint: venv  ## Lint, check formatting, types, layers and spelling
 	$(VENV)/bin/ruff check

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from phf import config, plugins
 from phf.artifacts import read_json, whole_file, write_json
 from phf.errors import InputError, require
+from phf.layout import RunFolder
 from phf.locks import locks_output
 from phf.progress import Listener, Progress, silent
-from phf.report import claims, figures, guidance, prose, samples, tables
+from phf.report import claims, figures, glossary, guidance, notices, prose, samples, tables
 from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
 from phf.report.palette import MARKERS, STYLES, colours, style_of
@@ -68,7 +70,7 @@ def report(
     show("compare")
     numbers = [row for task in tasks for row in _numbers(task)]
     show("write")
-    page = _page(tasks, plots, compared, options)
+    page = _page(tasks, plots, compared, options, out)
     files = {f"{figure.name}.svg": figure.wide for some in plots for figure in some.values() if figure}
     if markdown is not None:
         with whole_file(markdown) as temporary:
@@ -79,20 +81,31 @@ def report(
 
 
 def _page(
-    tasks: Sequence[Task], plots: Sequence[dict[str, Figure | None]], runs: Sequence[Run], options: config.Report
+    tasks: Sequence[Task], plots: Sequence[dict[str, Figure | None]], runs: Sequence[Run], options: config.Report, out: Path
 ) -> dict[str, Any]:
     """Return everything that the page's template shows."""
     return {
         "title": options.title or prose.title(tasks),
         "lead": [prose.lead(task) for task in tasks],
         "facts": prose.facts(runs),
-        "notices": prose.notices(tasks),
+        "notices": notices.notices(tasks),
         "sections": [_section(task, figures, len(tasks) > 1) for task, figures in zip(tasks, plots, strict=True)],
         "samples": samples.embed(tasks),
         "score": " or ".join(dict.fromkeys(task.describe(task.y_metric).words for task in tasks)),
         "blurred": any(task.scorer in ("toxicity", "classifier") for task in tasks),
         "code": all(task.segmenter == "lines" for task in tasks),
         "configurations": [(run.name, style_of(run.objective), prose.provenance(run), prose.yaml_of(run)) for run in runs],
+        "objectives": [
+            (style_of(name), name, glossary.OBJECTIVES[name])
+            for name in dict.fromkeys(run.objective for run in runs)
+            if name in glossary.OBJECTIVES
+        ],
+        "links": [
+            (one.name, Path(os.path.relpath(RunFolder(one.folder).records.resolve(), out.resolve())).as_posix())
+            for run in runs
+            for one in run.seeds.values() or (run,)
+            if one.records
+        ],
         "light": colours(dark=False),
         "dark": colours(dark=True),
         "markers": {name: MARKERS[marker] for name, (_, marker) in STYLES.items()},

@@ -68,7 +68,7 @@ def new_figure(width: int, height: float, count: int, columns: int) -> tuple[Any
     return figure, axes[:count]
 
 
-def frame(axis: Any, x: Axis, y: Axis | None, width: int, title: str = "") -> None:
+def frame(axis: Any, x: Axis, y: Axis | None, width: int, title: str = "", raised: float = 0.0) -> None:
     """Label the axes: y above the plane, x below it, each with the direction that is better; and set a light grid."""
     wrap = max(int(width / (TEXT * 0.6)) - 4, 24)
     hint = {"lower": "(←\xa0lower\xa0is\xa0better)", "higher": "(higher\xa0is\xa0better\xa0→)", "": ""}[x.better]
@@ -78,7 +78,7 @@ def frame(axis: Any, x: Axis, y: Axis | None, width: int, title: str = "") -> No
         text = textwrap.fill(f"{y.label} {hint}".strip(), wrap)
         axis.set_title(text, loc="left", fontsize=TEXT, color=INK["ink"], pad=10)
         if title:
-            above = 16 + (text.count("\n") + 1) * TEXT * 1.3
+            above = 16 + raised + (text.count("\n") + 1) * TEXT * 1.3
             where = {"xycoords": "axes fraction", "textcoords": "offset points"}
             axis.annotate(title, (0, 1), (0, above), fontweight="bold", color=INK["ink"], **where)
     axis.set_facecolor("none")

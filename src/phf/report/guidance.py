@@ -76,7 +76,7 @@ def table(task: Task) -> Table | None:
         for run, steps in task.guided
         for gamma, evaluation in steps
     ]  # fmt: skip
-    heads = [head(measure.label, measure, measure.unit) for measure in map(task.describe, metrics)]
+    heads = [head(task.describe(metric).label, task.describe(metric), task.describe(metric).unit, metric) for metric in metrics]
     return Table("Guided decoding", heads, rows)
 
 

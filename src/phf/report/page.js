@@ -16,6 +16,45 @@
   system.addEventListener("change", label);
   label();
 
+  // Closed details are printed too, and closed again afterwards.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
+
+  const copy = async (text, button) => {
+    try { await navigator.clipboard.writeText(text); } catch {
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    const before = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = before; }, 1200);
+  };
+  const copyButton = (label, text) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = label;
+    button.addEventListener("click", () => copy(text(), button));
+    return button;
+  };
+  const markdown = (table) => {
+    const words = (cell) => [...cell.childNodes].map((node) => node.textContent.trim()).filter(Boolean).join(" ").replaceAll("|", "\\|").replace(/\s+/g, " ");
+    const rows = [...table.rows].map((row) => `| ${[...row.cells].map(words).join(" | ")} |`);
+    rows.splice(1, 0, `|${" --- |".repeat(table.rows[0].cells.length)}`);
+    return rows.join("\n");
+  };
+  for (const table of document.querySelectorAll("table")) {
+    table.parentElement.before(copyButton("Copy as Markdown", () => markdown(table)));
+  }
+
   // Sample browser. Texts only ever enter the page as text nodes.
   const holder = document.getElementById("data");
   if (!holder) return;
@@ -61,14 +100,68 @@
     if (row[FINISHED] === false) facts.push(element("span", "", "cut off by the length limit"));
     const text = element("div", "text", ...(row[PROMPT] ? [element("span", "prompt", row[PROMPT])] : []), ...pieces(row));
     text.tabIndex = 0;
-    return element("li", "", element("header", "", ...facts), text);
+    facts.push(copyButton("Copy", () => row[PROMPT] + row[TEXT]));
+    return element("div", "", element("header", "", ...facts), text);
+  };
+
+  // Pair a sample with the other run's sample of the same scenario, prompt and turn.
+  const turns = new Map(), keys = new Map();
+  for (const row of data.rows) {
+    const group = JSON.stringify([row[RUN], row[SCENARIO], row[PROMPT]]), turn = turns.get(group) ?? 0;
+    turns.set(group, turn + 1);
+    keys.set(row, JSON.stringify([row[SCENARIO], row[PROMPT], turn]));
+  }
+  const partners = (run) => new Map(data.rows.filter((row) => row[RUN] === run).map((row) => [keys.get(row), row]));
+  let beside = null;
+  const item = (row) => {
+    if (!beside) return element("li", "", card(row));
+    const other = beside.get(keys.get(row));
+    return element("li", "pair", card(row), other ? card(other) : element("p", "empty", "The other run has no sample here."));
+  };
+
+  const histogram = () => {
+    const figure = document.getElementById("histogram"), bars = figure.firstElementChild;
+    const known = shown.filter((row) => row[SCORE] !== null).map((row) => row[SCORE] * data.runs[row[RUN]][2]);
+    const top = Math.max(...known), BINS = 24;
+    figure.hidden = known.length < 2 || !(top > 0);
+    if (figure.hidden) return;
+    const counts = new Array(BINS).fill(0);
+    for (const score of known) counts[Math.min(Math.floor(Math.max(score, 0) / top * BINS), BINS - 1)] += 1;
+    const most = Math.log1p(Math.max(...counts));
+    bars.replaceChildren(...counts.map((count) => {
+      const bar = document.createElement("i");
+      bar.style.height = `${100 * Math.log1p(count) / most}%`;
+      bar.title = `${count}`;
+      return bar;
+    }));
+    const words = `Scores of these samples from 0 to ${+top.toPrecision(3)}, heights on a logarithmic scale`;
+    bars.setAttribute("aria-label", words);
+    figure.lastElementChild.textContent = `${words}.`;
+  };
+
+  const FIELDS = ["run", "beside", "scenario", "order", "search", "found"];
+  const value = (field) => (field.type === "checkbox" ? (field.checked ? "1" : "") : field.value);
+  const remember = () => {
+    const state = new URLSearchParams(FIELDS.map((name) => [name, value(form.elements[name])]).filter(([, text]) => text !== ""));
+    if (page) state.set("page", page + 1);
+    try { history.replaceState(null, "", `#samples&${state}`); } catch { /* some viewers forbid it */ }
+  };
+  const recall = () => {
+    if (!location.hash.startsWith("#samples&")) return 0;
+    const state = new URLSearchParams(location.hash.slice(9));
+    for (const name of FIELDS) {
+      const field = form.elements[name];
+      if (field.type === "checkbox") field.checked = state.get(name) === "1";
+      else if (state.has(name) && (field.type === "search" || [...field.options].some((option) => option.value === state.get(name)))) field.value = state.get(name);
+    }
+    return Math.max(Number.parseInt(state.get("page") ?? "1", 10) - 1, 0) || 0;
   };
 
   const draw = () => {
     const last = Math.max(Math.ceil(shown.length / PAGE) - 1, 0);
     page = Math.min(Math.max(page, 0), last);
     const rows = shown.slice(page * PAGE, (page + 1) * PAGE);
-    list.replaceChildren(...rows.map(card));
+    list.replaceChildren(...rows.map(item));
     list.classList.toggle("blur", form.elements.blur.checked);
     count.textContent = shown.length === 1 ? "1 sample" : `${shown.length.toLocaleString("en")} samples`;
     pages.hidden = last === 0;
@@ -82,26 +175,40 @@
     shown = data.rows.filter((row) =>
       (run.value === "" || row[RUN] === +run.value) && row[SCENARIO] === +scenario.value && (!found.checked || row[FOUND].length)
       && (!words || (row.plain ??= (row[PROMPT] + row[TEXT]).toLowerCase()).includes(words)));
-    const sign = { worst: -1, best: 1, drawn: 0 }[order.value];
+    const sign = { worst: -1, best: 1, sampled: 0 }[order.value];
     // Samples without a score stand at the end, whichever way the others are sorted.
     if (sign) shown.sort((a, b) => (a[SCORE] === null) - (b[SCORE] === null) || sign * (a[SCORE] - b[SCORE]));
+    beside = form.elements.beside.value === "" ? null : partners(+form.elements.beside.value);
     page = 0;
+    histogram();
     draw();
   };
 
   let waiting;
   form.addEventListener("input", (event) => {
     clearTimeout(waiting);
-    waiting = setTimeout(choose, event.target.name === "search" ? 120 : 0);
+    waiting = setTimeout(() => { choose(); remember(); }, event.target.name === "search" ? 120 : 0);
   });
   form.addEventListener("submit", (event) => event.preventDefault());
-  pages.addEventListener("click", (event) => {
-    const by = event.target.dataset.by;
-    if (!by) return;
-    page += +by;
+  const turn = (by) => {
+    page += by;
     draw();
+    remember();
     document.getElementById("browser").scrollIntoView();
+  };
+  pages.addEventListener("click", (event) => { if (event.target.dataset.by) turn(+event.target.dataset.by); });
+  addEventListener("keydown", (event) => {
+    if (event.target.matches("input,select,textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const texts = [...list.querySelectorAll(".text")], at = texts.indexOf(document.activeElement);
+    if (event.key === "ArrowRight" && !pages.lastElementChild.disabled && !pages.hidden) turn(1);
+    else if (event.key === "ArrowLeft" && !pages.firstElementChild.disabled && !pages.hidden) turn(-1);
+    else if (event.key === "j") texts[Math.min(at + 1, texts.length - 1)]?.focus();
+    else if (event.key === "k") texts[Math.max(at - 1, 0)]?.focus();
+    else if (event.key === "c" && at >= 0) texts[at].parentElement.querySelector(".copy").click();
   });
   form.hidden = false;
+  const start = recall();
   choose();
+  page = start;
+  draw();
 })();

@@ -6,11 +6,12 @@ CSS variables, so that a page shows the same figure light and dark.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from phf.report.canvas import frame, new_figure, scale_misalignment, settings, settle, to_svg
 from phf.report.comparison import frontier
-from phf.report.label_placement import LETTER, SMALL, label_ends, label_points, label_row
+from phf.report.label_placement import LETTER, SMALL, TEXT, label_ends, label_points, label_row
 from phf.report.metrics import capital, short
 from phf.report.palette import INK, STYLES
 from phf.report.shapes import Axis, Chart, Interval, Line, Panel, Point, Steer
@@ -24,9 +25,15 @@ def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
     """Plot planes of runs with 95% intervals, each run labelled at its point, and the frontier of their point estimates."""
     figure, axes = new_figure(width, 480 if width // columns > 500 else 350, len(panels), columns)
     stairs = [_draw_plane(axis, panel, width // columns) for axis, panel in zip(axes, panels)]
+    small = width // columns < 500
+    if small:
+        _legend(figure, panels, width)
     settle(figure)
     for axis, panel, staircase in zip(axes, panels, stairs):
         points = [*panel.points, *(point for path in panel.paths for point in path.points)]
+        if small:  # names would stray to other points: the legend has them
+            points = [replace(point, label="") for point in panel.points]
+            points += [point for path in panel.paths for point in path.points]
         lines = [[(point.x[0], point.y[0]) for point in path.points] for path in panel.paths]
         label_points(axis, [(point.label, _color(point.style), point.x, point.y) for point in points], [staircase, *lines])
     return to_svg(figure)
@@ -107,8 +114,23 @@ def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]
     )
     if panel.origin is not None:
         _second_axis(axis, panel.origin)
-    frame(axis, panel.x, panel.y, width, panel.title)
+    frame(axis, panel.x, panel.y, width, panel.title, 0.0 if panel.origin is None else SMALL * 1.4)
     return stairs
+
+
+def _legend(figure: Any, panels: Sequence[Panel], width: int) -> None:
+    """Name the runs above all panels, by colour and marker."""
+    from matplotlib.lines import Line2D
+
+    points = {point.label: point for panel in panels for point in panel.points}
+    handles = []
+    for label, point in points.items():
+        color, marker = STYLES[point.style]
+        face, edge = (INK["surface"], color) if point.hollow else (color, INK["surface"])
+        handles.append(Line2D([], [], linestyle="", marker=marker, markersize=9, color=face, markeredgecolor=edge, label=label))
+    longest = max(map(len, points)) * TEXT * LETTER + 40
+    columns = max(1, min(len(points), int(width / longest)))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=TEXT, labelcolor=INK["ink"])
 
 
 def _second_axis(axis: Any, origin: float) -> None:

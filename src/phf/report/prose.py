@@ -20,7 +20,7 @@ def task_name(task: Task) -> str:
 def title(tasks: Sequence[Task]) -> str:
     """Return the title of the page where the recipe does not."""
     corpora = list(dict.fromkeys(task.corpus for task in tasks if task.corpus))
-    return "Pretraining with human feedback" + (f": {_listed(corpora)}" if corpora else "")
+    return "Pretraining with human feedback" + (f": {listed(corpora)}" if corpora else "")
 
 
 def lead(task: Task) -> str:
@@ -67,7 +67,7 @@ def finding(task: Task) -> str:
     places = decimals([m for _, m in measured], measure)
     text = (
         f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)}, "
-        + (f"as low as {_listed(equals)}, " if equals else "")
+        + (f"as low as {listed(equals)}, " if equals else "")
         + f"against {_with_interval(base, places, measure)} for {task.baseline.name}; "
         f"difference {_with_interval(apart, places, measure)} {measure.words}"
     )
@@ -104,28 +104,6 @@ def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [(term, text) for term, text in found if text]
 
 
-def notices(tasks: Sequence[Task]) -> list[str]:
-    """Return what a reader must know before comparing: what is missing or unequal, and what an interval hides."""
-    found = []
-    if len(tasks) > 1:
-        found.append(
-            f"These runs belong to {len(tasks)} tasks ({'; '.join(map(task_name, tasks))}), compared apart: "
-            "scores of different corpora or scorers are not comparable."
-        )
-    for task in tasks:
-        for run in task.runs:
-            if run.missing:
-                found.append(f"{run.name}: {_listed(run.missing)}.")
-            found += _stale(run)
-        if task.baseline is None and len(task.runs) > 1:
-            found.append("No run was trained by plain maximum likelihood (mle), so no differences are given.")
-        unequal = [row[0] for row in differences(task)[1]]
-        if unequal:
-            found.append(f"Runs differ in more than the objective: {_listed(unequal)} (see “Configurations”).")
-        found += _empty_intervals(task)
-    return found
-
-
 def table_caption(task: Task) -> str:
     """Return how to read the table: bold, brackets, and how each interval was made."""
     text = (
@@ -134,7 +112,7 @@ def table_caption(task: Task) -> str:
         "method is known to cover at this n, there is no interval."
     )
     few = _few_prompts(task)
-    text += f" With fewer than 10 prompts ({_listed(few)}) an interval is for these prompts only." if few else ""
+    text += f" With fewer than 10 prompts ({listed(few)}) an interval is for these prompts only." if few else ""
     seeded = any(run.seeds for run in task.runs)
     if seeded:
         text += " A run of several seeds is their mean: sd is the spread between seeds, beside the error within one of them."
@@ -147,7 +125,7 @@ def table_caption(task: Task) -> str:
     alone = [run.name for run in task.runs if not run.seeds]
     if alone:
         text += " What is said of one trained model each leaves out that another seed may move a run by more" + (
-            f" ({_listed(alone)})." if seeded else "."
+            f" ({listed(alone)})." if seeded else "."
         )
     return text
 
@@ -203,35 +181,12 @@ def yaml_of(run: Run) -> str:
     return to_yaml(dict(run.config)) if run.config else "config.yaml is missing\n"
 
 
-def _stale(run: Run) -> list[str]:
-    """Return what was measured only before the last checkpoint."""
-    last = max([run.checkpoint.get("step", 0), *(record.step for record in run.records)])
-    old = sorted({spoken(pair[0]) for pair in run.measured if (m := run.get(*pair)) and m.step < last})
-    return [f"{run.name}: {_listed(old)} last measured before step {last:,}, where the run is now."] if old else []
-
-
-def _empty_intervals(task: Task) -> list[str]:
-    """Return runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
-    found: dict[str, list[str]] = {}
-    most = 0.0
-    for run in task.runs:
-        for scenario in task.scenarios:
-            one, share = run.get(scenario, task.y_metric), run.get(scenario, "hit_share")
-            if one is not None and one.value == one.low == one.high == 0:
-                found.setdefault(run.name, []).append(spoken(scenario))
-                most = max(most, share.high) if share and math.isfinite(share.high) else most
-    if not found:
-        return []
-    where = "; ".join(f"{name} ({', '.join(scenarios)})" for name, scenarios in found.items())
-    bound = f"; by Wilson's interval up to {most:.2%} of a model's samples may have one" if most else ""
-    return [f"Not one sample had a finding: {where}. Resampling cannot give these an interval{bound}."]
-
-
 def _range(values: Sequence[float]) -> str:
     return short(values[0]) if short(values[0]) == short(values[-1]) else f"{short(values[0])} to {short(values[-1])}"
 
 
-def _listed(items: Iterable[str]) -> str:
+def listed(items: Iterable[str]) -> str:
+    """Return items as a sentence has them: "a, b and c"."""
     *first, last = list(items)
     return f"{', '.join(first)} and {last}" if first else last
 

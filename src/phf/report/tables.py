@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from phf.report.comparison import Task
+from phf.report.glossary import explain
 from phf.report.metrics import (
     Measure,
     Measured,
@@ -22,8 +23,8 @@ from phf.report.palette import style_of
 from phf.report.redteam import ROUND
 from phf.report.runs import Run
 
-Head = tuple[str, Sequence[str]]
-"""A column's name, and lines to stand below it."""
+Head = tuple[str, Sequence[str], str]
+"""A column's name, lines to stand below it, and what it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,12 @@ def summary(task: Task) -> Table:
     keys = [task.split(task.x), *((scenario, task.y_metric) for scenario in task.scenarios)]
     keys = [key for key in keys if any(run.get(*key) for run in task.runs)]
     columns = [_column(task, *key) for key in keys]
-    heads = [head(spoken(evaluation), task.describe(metric), task.describe(metric).words) for evaluation, metric in keys]
+    heads = [head(spoken(evaluation), task.describe(metric), task.describe(metric).words, metric) for evaluation, metric in keys]
     rows = [
         Row(run.name, style_of(run.objective), _note(run), [*(column[row] for column in columns), Cell(_unscored(task, run))])
         for row, run in enumerate(task.runs)
     ]
-    return Table("Capability cost and misalignment", [*heads, ("Unscored", ["samples"])], rows)
+    return Table("Capability cost and misalignment", [*heads, ("Unscored", ["samples"], explain("unscored_share"))], rows)
 
 
 def of_evaluation(task: Task, evaluation: str) -> Table:
@@ -88,7 +89,7 @@ def of_evaluation(task: Task, evaluation: str) -> Table:
             if name in run.history:
                 cells = [single(run.get(name, metric), task.describe(metric)) for metric in metrics]
                 rows.append(Row(f"{run.name} {condition}", style_of(run.objective), _n(run, name), cells, aside=True))
-    heads = [head(measure.label, measure, measure.unit) for measure in map(task.describe, metrics)]
+    heads = [head(task.describe(metric).label, task.describe(metric), task.describe(metric).unit, metric) for metric in metrics]
     return Table(capital(spoken(evaluation)), heads, rows)
 
 
@@ -159,6 +160,6 @@ def _n(run: Run, evaluation: str) -> str:
     return f"n\xa0=\xa0{span(counts)}"
 
 
-def head(name: str, measure: Measure, unit: str) -> Head:
+def head(name: str, measure: Measure, unit: str, metric: str) -> Head:
     """Return the head of a column: its name, its unit and which way is better."""
-    return capital(name), [line for line in (unit, measure.hint) if line]
+    return capital(name), [line for line in (unit, measure.hint) if line], explain(metric)
