@@ -119,7 +119,7 @@ def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]
 
 
 def _legend(figure: Any, panels: Sequence[Panel], width: int) -> None:
-    """Name the runs above all panels, by colour and marker."""
+    """Add a legend of the runs above all panels, by colour and marker."""
     from matplotlib.lines import Line2D
 
     points = {point.label: point for panel in panels for point in panel.points}
