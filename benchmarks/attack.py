@@ -1,9 +1,9 @@
-"""What attacks and the cage cost: programs graded a second, what a hanging one costs the others, and a round of red-teaming.
+"""What attacks and the sandbox cost: programs graded a second, what a hanging one costs the others, and a round of red-teaming.
 
     python benchmarks/attack.py [--json]
 
-Grading: 3,280 different programs (164 problems x 20), each right, in caged processes, two at a time, against the start of a
-fresh Python for each, without cage or test. A round: a GPT-2 shape of 2M parameters with random weights, vocabulary 1,024; 20
+Grading: 3,280 different programs (164 problems x 20), each right, in sandboxed processes, two at a time, against the start of a
+fresh Python for each, without sandbox or test. A round: a GPT-2 shape of 2M parameters with random weights, vocabulary 1,024; 20
 prompts of three words, 64 continuations each of 64 tokens, scored by the pii scorer.
 """
 
@@ -54,7 +54,7 @@ def grading() -> list[dict[str, Any]]:
     hung = time.perf_counter() - start
     return [
         {"measure": f"programs graded a second, {PROBLEMS} x {SAMPLES} ({ours:.1f} s)", "value": len(right) / ours, "unit": "1/s",
-         "against": f"a fresh Python each, not caged, no test ({len(right) / fresh:.0f}/s)", "reach": "-"},
+         "against": f"a fresh Python each, not sandboxed, no test ({len(right) / fresh:.0f}/s)", "reach": "-"},
         {"measure": "4 hanging programs of 1 s each, 2 at a time", "value": hung, "unit": "s", "against": "2 s", "reach": "<= 3"},
     ]  # fmt: skip
 

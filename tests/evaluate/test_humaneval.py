@@ -17,7 +17,7 @@ from phf.evaluate.humaneval import HumanEval, Problem, cut, grade, pass_at, read
 from phf.evaluate.protocol import EvalContext
 from phf.lm.protocol import Completion
 from phf.segmenters import Lines
-from support.sandboxed import caged
+from support.sandboxed import needs_sandbox
 
 HUMAN_EVAL = Path(__file__).parents[3] / "shared" / "data" / "eval" / "HumanEval.jsonl.gz"
 
@@ -59,7 +59,7 @@ def test_a_completion_ends_where_the_function_does():
     assert cut("    return 1\n# more\nclass A:") == "    return 1"
 
 
-@caged
+@needs_sandbox
 @pytest.mark.parametrize(
     ("completion", "expected"),
     [
@@ -78,7 +78,7 @@ def test_a_completion_ends_where_the_function_does():
         ("    while True: pass\n", "timed out"),
         ("    import time; time.sleep(100)\n", "timed out"),
         ("    import os; os._exit(0)\n", "died"),
-        ("    return object()\n", "raised"),
+        ("    return object()\n", "not graded"),
         ("    return bytearray(10 ** 12)\n", "raised"),
         ("    raise SystemExit(0)\n", "raised"),
         ("    raise KeyboardInterrupt\n", "raised"),
@@ -89,6 +89,63 @@ def test_a_completion_ends_where_the_function_does():
 )
 def test_what_becomes_of_a_program(completion, expected):
     assert outcome(completion, timeout=1.0) == expected
+
+
+VALUES = {
+    "a view is not the list of its items": ("return {'a': 1}.keys()", "assert candidate() == ['a']", "failed"),
+    "a view is the view": ("return {'a': 1}.keys()", "assert candidate() == {'a'} and list(candidate()) == ['a']", "passed"),
+    "an iterator is not a list": ("return map(str, [1])", "assert candidate() == ['1']", "failed"),
+    "an iterator of its kind": ("return zip('a', 'b')", "assert type(candidate()) is zip", "passed"),
+    "an exception with its arguments": (
+        "raise ValueError('a', 2)", "try: candidate()\n    except ValueError as e: assert e.args == ('a', 2)\n    else: assert 0",
+        "passed",
+    ),
+    "an exception of the library": (
+        "import json; json.loads('{')",
+        "from json import JSONDecodeError\n    try: candidate()\n    except JSONDecodeError as e: assert e.pos == 1\n"
+        "    else: assert 0",
+        "passed",
+    ),
+    "an exception of the program's own, by what it extends": (
+        "class Mine(KeyError): pass\n    raise Mine('k')",
+        "try: candidate()\n    except RuntimeError: assert 0\n    except LookupError as e: assert type(e).__name__ == 'Mine'",
+        "passed",
+    ),
+    "an exception of the prompt's": ("raise Ours('x')", "try: candidate()\n    except Ours: pass\n    else: assert 0", "passed"),
+    "a value that cannot cross is no TypeError": (
+        "return object()", "try: candidate()\n    except TypeError: pass", "not graded",
+    ),
+    "equality of its own": ("return type('Y', (int,), {'__eq__': lambda *_: True})(3)", "assert candidate() == 4", "not graded"),
+    "nonsense in the channel is no ValueError": (
+        "import os; os.write(3, b'\\0\\0\\0\\2V{')", "try: candidate()\n    except ValueError: pass", "raised",
+    ),
+    "an argument that cannot cross": ("return a[0](1)", "assert candidate([abs]) == 1", "not graded"),
+    "an argument that is changed": (
+        "a[0].sort(); a[1].clear()", "x, y = [2, 1], {1: 2}\n    candidate(x, y)\n    assert (x, y) == ([1, 2], {})", "passed",
+    ),
+    "an argument that should be changed": ("pass", "x = [2, 1]\n    candidate(x)\n    assert x == [1, 2]", "failed"),
+    "an endless iterator": ("import itertools; return itertools.count()", "assert next(candidate()) == 0", "not graded"),
+}  # fmt: skip
+
+
+@needs_sandbox
+@pytest.mark.parametrize("case", VALUES)
+def test_the_test_sees_the_value_itself_or_nothing_is_graded(case):
+    body, test, expected = VALUES[case]
+    prompt = "class Ours(Exception):\n    pass\n\n\ndef f(*a):\n"
+    problem = Problem("Test/9", prompt, "f", f"def check(candidate):\n    {test}\n")
+    assert outcome(f"    {body}\n", problem) == expected
+
+
+@needs_sandbox
+def test_a_problem_that_writes_to_the_grader_s_descriptor_is_an_error_or_a_failure():
+    for text in (b"\0\0\0\1F", b"\0\0\0\2F{", b"\0\0\0\3B[]"):
+        test = f"import os\ndef check(candidate):\n    os.write(3, {text!r})\n"
+        with pytest.raises(InputError, match=r"Test/8: its own prompt or test cannot be run .ValueError: it writes to"):
+            outcome(RIGHT, Problem("Test/8", PROMPT, "double", test))
+    for text in (b"\xff\xff\xff\xff", b"junk", b"\0\0\0\1C"):
+        test = f"import os\ndef check(candidate):\n    os.write(3, {text!r})\n    os._exit(0)"
+        assert outcome(RIGHT, Problem("Test/8", PROMPT, "double", test), 1.0) in ("died", "timed out")
 
 
 FORGERIES = {
@@ -128,14 +185,14 @@ FORGERIES = {
 }
 
 
-@caged
+@needs_sandbox
 @pytest.mark.parametrize("how", FORGERIES)
 def test_no_program_passes_that_does_not_answer_right(how):
     assert outcome(FORGERIES[how], timeout=1.0) != "passed"
     assert outcome(RIGHT) == "passed"
 
 
-@caged
+@needs_sandbox
 def test_tests_are_not_in_the_program_s_memory():
     """The answer is nowhere to be found where the program runs: not in objects, nor in the bytes of its memory."""
     secret = "".join(["s3cr", "et-", "answer"])
@@ -160,7 +217,7 @@ def test_tests_are_not_in_the_program_s_memory():
     assert outcome(honest, problem) == "passed"
 
 
-@caged
+@needs_sandbox
 def test_tests_see_the_prompt_s_own_helpers_and_not_the_program_s():
     prompt = "def helper(x):\n    return x + 1\n\ndef f(x):\n    '''Undo helper.'''\n"
     test = "def check(candidate):\n    assert candidate(helper(3)) == 3\n    assert f(helper(4)) == 4\n"
@@ -169,14 +226,14 @@ def test_tests_see_the_prompt_s_own_helpers_and_not_the_program_s():
     assert outcome("    return x\nhelper = lambda x: x\n", problem) == "failed"
 
 
-@caged
+@needs_sandbox
 def test_a_program_keeps_its_state_between_the_calls_of_one_test_and_no_longer():
     problem = Problem("Test/3", "def f():\n", "f", "def check(candidate):\n    assert [candidate(), candidate()] == [1, 2]\n")
     counts = "    global count\n    count = globals().get('count', 0) + 1\n    return count\n"
     assert list(grade([(problem, counts), (problem, counts + "\n")], 3.0, workers=1)) == ["passed", "passed"]
 
 
-@caged
+@needs_sandbox
 def test_a_problem_whose_test_is_broken_is_an_error_that_names_it():
     with pytest.raises(InputError, match=r"Test/4: its own prompt or test cannot be run .SyntaxError"):
         outcome(RIGHT, Problem("Test/4", PROMPT, "double", "def check(:"))
@@ -184,7 +241,7 @@ def test_a_problem_whose_test_is_broken_is_an_error_that_names_it():
         outcome(RIGHT, Problem("Test/5", PROMPT, "double", "pass"))
 
 
-@caged
+@needs_sandbox
 def test_a_hanging_sample_costs_its_own_time_only():
     hanging = [(DOUBLE, f"    while True: {number}\n") for number in range(3)]
     quick = [(DOUBLE, RIGHT + "\n" * number) for number in range(20)]
@@ -221,7 +278,7 @@ def write_problems(path, problems):
     return str(path)
 
 
-@caged
+@needs_sandbox
 @pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz"])
 def test_records_and_samples(setting, tmp_path, name):
     halve = Problem("Test/9", "def halve(x):\n", "halve", "def check(candidate):\n    assert candidate(4) == 2\n")
@@ -261,16 +318,16 @@ def test_bad_files_and_fields_are_named(tmp_path):
         plugins.build("evaluations", "humaneval", {"problems": "x", "k": [1, 30]})
 
 
-def test_a_system_without_a_cage_is_refused_before_anything_is_sampled(setting, monkeypatch):
+def test_a_system_without_a_sandbox_is_refused_before_anything_is_sampled(setting, monkeypatch):
     def none():
-        raise InputError("no cage")
+        raise InputError("no sandbox")
 
     monkeypatch.setattr(sandbox, "check", none)
-    with pytest.raises(InputError, match="no cage"):
+    with pytest.raises(InputError, match="no sandbox"):
         list(HumanEval(problems="x").measure(Writes("x"), setting))
 
 
-@caged
+@needs_sandbox
 @pytest.mark.skipif(not HUMAN_EVAL.exists(), reason="HumanEval.jsonl.gz is not on this machine")
 def test_every_canonical_solution_passes_and_none_that_does_nothing():
     problems = read_problems(HUMAN_EVAL)

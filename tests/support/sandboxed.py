@@ -1,4 +1,4 @@
-"""Whether code can be caged on this system, tried once for all tests that need it."""
+"""Whether code can be needs_sandbox on this system, tried once for all tests that need it."""
 
 import pytest
 
@@ -10,4 +10,4 @@ try:
     missing = ""
 except InputError as reason:
     missing = str(reason)
-caged = pytest.mark.skipif(bool(missing), reason=f"no cage here: {missing}")
+needs_sandbox = pytest.mark.skipif(bool(missing), reason=f"no sandbox here: {missing}")

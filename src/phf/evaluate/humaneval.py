@@ -1,4 +1,4 @@
-"""Whether a model writes programs that work: pass@k on problems with tests, what it wrote run in a cage only.
+"""Whether a model writes programs that work: pass@k on problems with tests, run in a sandbox only.
 
 Legend: n samples of a problem, c of them pass.
 """
@@ -6,6 +6,7 @@ Legend: n samples of a problem, c of them pass.
 import contextlib
 import gzip
 import json
+import logging
 import queue
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,16 +27,23 @@ from phf.evaluate.protocol import EvalContext
 from phf.lm import LanguageModel, Sampling
 from phf.machine import usable_cores
 from phf.records import Record
-from phf.sandbox import Cage, Died, TimedOut, guest
+from phf.sandbox import Died, Sandbox, TimedOut, guest
 from phf.sandbox.wire_format import pack, unpack
+
+log = logging.getLogger("phf")
 
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """A completion ends before the first of these: what follows the function (Chen et al. 2021)."""
 LONGEST = 100_000
 """Characters of a program that is run; a longer one has failed."""
 
-Outcome = Literal["passed", "failed", "raised", "does not compile", "timed out", "died", "too long"]
-"""What became of a program: `failed` an assertion of the test, `raised` an error of its own, `died` without a word."""
+Outcome = Literal["passed", "failed", "raised", "does not compile", "timed out", "died", "too long", "not graded"]
+"""The outcome of a program: it `failed` an assertion of the test, `raised` an error of its own, `died` without an answer, or was
+`not graded`, because a value would not have reached the test as it is."""
+
+_SHARES: tuple[tuple[str, Outcome], ...] = (
+    ("syntax_error_share", "does not compile"), ("timed_out_share", "timed out"), ("not_graded_share", "not graded"),
+)  # fmt: skip
 
 SCHEMA = pa.schema(
     [
@@ -69,7 +77,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class HumanEval:
-    """pass@k: the chance that one of k samples passes the tests of a problem. Runs what the model writes, in a cage only.
+    """pass@k: the chance that one of k samples passes the tests of a problem. Runs what the model writes, in a sandbox only.
 
     Args:
         problems: a file as HumanEval.jsonl.gz is: JSON Lines with task_id, prompt, entry_point and test; gzipped if it ends so.
@@ -83,7 +91,7 @@ class HumanEval:
         ban: control tokens that cannot be sampled; see `phf.lm.Sampling`.
         timeout: seconds a program has for all calls of its test.
         memory: bytes a program may hold.
-        workers: programs tested side by side; as many as cores if not given.
+        workers: programs tested side by side; as many as cores by default.
     """
 
     problems: str
@@ -110,26 +118,26 @@ class HumanEval:
         """Sample, cut at the stop sequences, test, keep every sample, and estimate; n = problems.
 
         Raises:
-            InputError: for a file of problems that cannot be read, or a system that has no cage; before anything is sampled.
+            InputError: for a file of problems that cannot be read, or a system without a sandbox; before anything is sampled.
         """
         sandbox.check()
         problems = read_problems(Path(self.problems))[: self.limit]
-        each = [problem for problem in problems for _ in range(self.n)]
-        setting.report(0, len(each), "samples")
+        asked = [problem for problem in problems for _ in range(self.n)]
+        setting.report(0, len(asked), "samples")
         texts = model.generate(
-            [problem.prompt for problem in each],
+            [problem.prompt for problem in asked],
             self._sampling(setting.seed),
-            lambda done: setting.report(done, len(each), "samples"),
+            lambda done: setting.report(done, len(asked), "samples"),
         )
         completions = [cut(text) for text in texts]
         outcomes: list[Outcome] = []
-        for outcome in grade(list(zip(each, completions, strict=True)), self.timeout, self.memory, self.workers):
+        for outcome in grade(list(zip(asked, completions, strict=True)), self.timeout, self.memory, self.workers):
             outcomes.append(outcome)
-            setting.report(len(outcomes), len(each), "programs tested")
-        found = np.array(outcomes).reshape(len(problems), self.n)
+            setting.report(len(outcomes), len(asked), "programs tested")
+        outcomes_of = np.array(outcomes).reshape(len(problems), self.n)
         columns = {
-            "task": [problem.task for problem in each],
-            "prompt": [problem.prompt for problem in each],
+            "task": [problem.task for problem in asked],
+            "prompt": [problem.prompt for problem in asked],
             "text": list(map(str, texts)),
             "finished": [text.finished for text in texts],
             "completion": completions,
@@ -138,19 +146,22 @@ class HumanEval:
         }
         with whole_file(setting.samples_of(setting.name)) as temporary:
             pq.write_table(pa.Table.from_pydict(columns, SCHEMA), temporary, compression="zstd")
-        passed = (found == "passed").sum(axis=1)
+        if refused := int((outcomes_of == "not graded").sum()):
+            log.warning("%s: %d of %d programs were not graded and count as not passed: a value of theirs would not have reached "
+                        "the test as it is", setting.name, refused, len(asked))  # fmt: skip
+        passed = (outcomes_of == "passed").sum(axis=1)
         for k in self.k:
             chances = np.array([pass_at(k, self.n, int(c)) for c in passed])
             yield from setting.records(f"pass@{k}", statistics.mean(chances, setting.seed))
-        for metric, outcome in (("syntax_error_share", "does not compile"), ("timed_out_share", "timed out")):
-            yield from setting.records(metric, statistics.mean((found == outcome).mean(axis=1), setting.seed))
+        for metric, outcome in _SHARES:
+            yield from setting.records(metric, statistics.mean((outcomes_of == outcome).mean(axis=1), setting.seed))
 
     def _sampling(self, seed: int) -> Sampling:
         return Sampling(self.temperature, self.top_p, 1, self.max_tokens, seed=seed, batch=self.batch, ban=self.ban)
 
 
 def pass_at(k: int, n: int, c: int) -> float:
-    """Give the chance that k of n samples, drawn without replacement, hold one of the c that pass.
+    """Return the chance that k of n samples, taken without replacement, include one of the c that pass.
 
     1 - C(n - c, k) / C(n, k), as 1 - product over i from n - c + 1 to n of (1 - k / i), which stays small in between.
     Unbiased for pass@k (Chen et al. 2021, arXiv 2107.03374, section 2.1).
@@ -203,7 +214,7 @@ def read_problems(path: Path) -> list[Problem]:
 def grade(
     samples: Sequence[tuple[Problem, str]], timeout: float, memory: int = sandbox.MEMORY, workers: int | None = None
 ) -> Iterator[Outcome]:
-    """Test completions side by side, and give what became of each, in order. The same one twice is tested once.
+    """Test completions side by side, and yield the outcome of each, in order. The same one twice is tested once.
 
     Args:
         samples: each a problem and a completion of its prompt.
@@ -217,26 +228,26 @@ def grade(
     distinct = list(dict.fromkeys(samples))
     workers = min(workers or usable_cores(), len(distinct)) or 1
     with contextlib.ExitStack() as stack:
-        free: queue.SimpleQueue[Cage] = queue.SimpleQueue()
+        free: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
         for _ in range(workers):
-            free.put(stack.enter_context(Cage(memory)))
+            free.put(stack.enter_context(Sandbox(memory)))
 
         def test(sample: tuple[Problem, str]) -> Outcome:
-            taken = free.get()
+            within = free.get()
             try:
-                return verdict(taken, *sample, timeout)
+                return verdict(within, *sample, timeout)
             finally:
-                free.put(taken)
+                free.put(within)
 
         pool = stack.enter_context(ThreadPoolExecutor(workers))
         stack.callback(pool.shutdown, cancel_futures=True)
-        found = dict(zip(distinct, (pool.submit(test, sample) for sample in distinct), strict=True))
+        outcomes = dict(zip(distinct, (pool.submit(test, sample) for sample in distinct), strict=True))
         for sample in samples:
-            yield found[sample].result()
+            yield outcomes[sample].result()
 
 
-def verdict(within: Cage, problem: Problem, completion: str, timeout: float) -> Outcome:
-    """Test one completion: one caged process holds the program, another the test; what is called and answered passes here.
+def verdict(within: Sandbox, problem: Problem, completion: str, timeout: float) -> Outcome:
+    """Test one completion: one sandboxed process holds the program, another the test; calls and answers pass through here.
 
     Raises:
         InputError: if the test itself cannot be run.
@@ -260,9 +271,15 @@ def verdict(within: Cage, problem: Problem, completion: str, timeout: float) -> 
             return "timed out"
         except Died:
             return "died"
-    if asked[:1] == guest.PASSED:
+    mark = asked[:1]
+    if mark == guest.PASSED:
         return "passed"
-    kind, message = unpack(asked[1:])
-    if asked[:1] == guest.BROKEN:
+    if mark == guest.REFUSED:
+        return "not graded"
+    try:
+        kind, message = unpack(asked[1:])
+    except (ValueError, TypeError):
+        mark, kind, message = guest.BROKEN, "ValueError", "it writes to the descriptor of the sandbox's channel"
+    if mark == guest.BROKEN:
         raise InputError(f"{problem.task}: its own prompt or test cannot be run ({kind}: {message})")
     return "failed" if kind == "AssertionError" else "raised"

@@ -1,7 +1,7 @@
-"""A cage for code that nobody has read: processes without network, files, children or a way to reach others, and with limits.
+"""Sandbox for untrusted code: processes without network, files, children or a way to reach others, and with limits.
 
-`Cage` starts them; `check` tries everything that must not be possible and refuses when any of it is. How they are locked in
-is in `locks`, what they do in `roles`; the test and the program tested are always in two of them.
+`Sandbox` starts them; `check` tries everything that must not be possible and refuses when any of it is. How they are isolated
+is in `isolation`, what they do in `guest`; the test and the program tested are always in two of them.
 """
 
 import contextlib
@@ -26,38 +26,38 @@ from phf.sandbox.isolation import LAYERS
 from phf.sandbox.wire_format import pack, unpack
 
 MEMORY = 1 << 30
-"""Bytes of address space of a caged process, of which Python itself takes some 50 MB."""
+"""Bytes of address space of a sandboxed process, of which Python itself takes some 50 MB."""
 _STARTS_WITHIN = 60.0
 
 
 class Died(Exception):
-    """A caged process is gone, or speaks nonsense."""
+    """A sandboxed process exited or broke the wire protocol."""
 
 
 class TimedOut(Exception):
-    """A caged process did not answer in time."""
+    """A sandboxed process did not answer in time."""
 
 
-class Cage:
-    """A warden and the processes it holds. One thread's: it is not to be shared.
+class Sandbox:
+    """A server that forks sandboxed processes, and these. For one thread: it cannot be shared.
 
     Args:
         memory: bytes of address space of each process.
-        layers: which locks to use, all that the kernel has unless a test of the cage says otherwise.
+        layers: which kinds of isolation to use: all that the kernel has, unless a test says otherwise.
 
     Raises:
-        InputError: where there is no such thing, on another system than Linux.
+        InputError: on another system than Linux.
     """
 
     def __init__(self, memory: int = MEMORY, layers: Collection[str] = LAYERS) -> None:
         if sys.platform != "linux":
             raise InputError(
-                f"code that a model wrote runs in a cage only, and this system ({sys.platform}) has none that phf knows; "
-                "measure on Linux, in a container for one, or leave the measure out"
+                f"code that a model wrote runs in a sandbox only, and this system ({sys.platform}) has none that phf knows; "
+                "evaluate on Linux, in a container for example, or leave this evaluation out"
             )
         self.memory = memory
         self._ids = itertools.count()
-        self._folder = tempfile.TemporaryDirectory(prefix="phf-cage-")  # stays empty
+        self._folder = tempfile.TemporaryDirectory(prefix="phf-sandbox-")  # stays empty
         os.chmod(self._folder.name, 0o555)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         home = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ class Cage:
             f"fork_server.main({list(layers)!r})"
         )
         with theirs:
-            self._warden = subprocess.Popen(
+            self._server = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", program],
                 stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self._folder.name, env={},
             )  # fmt: skip
@@ -76,11 +76,11 @@ class Cage:
         except OSError:
             ready = False
         if not ready:
-            self._warden.kill()
-            said = self._warden.communicate()[1].decode(errors="replace").strip().splitlines()
+            self._server.kill()
+            lines = self._server.communicate()[1].decode(errors="replace").strip().splitlines()
             self.close()
             raise InputError(
-                f"the cage for code that a model wrote cannot be built here: {said[-1] if said else 'no word of why'}"
+                f"the sandbox for code that a model wrote cannot be started here: {lines[-1] if lines else 'no reason is known'}"
             )
 
     def start(self, role: str, seconds: float) -> "Process":
@@ -93,20 +93,20 @@ class Cage:
         return Process(self, job, ours, time.monotonic() + seconds)
 
     def kill(self, job: int) -> None:
-        """Kill a process, if it is still there."""
+        """Kill a process, if it still runs."""
         with contextlib.suppress(OSError):
             self._control.send(json.dumps({"kill": job}).encode())
 
     def close(self) -> None:
-        """Kill all that is in the cage, and its warden."""
+        """Kill all processes in the sandbox, and the server."""
         self._control.close()
         try:
-            self._warden.wait(5)
+            self._server.wait(5)
         except subprocess.TimeoutExpired:
-            self._warden.kill()
-            self._warden.wait()
-        if self._warden.stderr is not None:
-            self._warden.stderr.close()
+            self._server.kill()
+            self._server.wait()
+        if self._server.stderr is not None:
+            self._server.stderr.close()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -117,18 +117,18 @@ class Cage:
 
 
 class Process:
-    """A caged process, spoken to in frames until its time is up."""
+    """A sandboxed process and the channel of frames to it, until its time is up."""
 
-    def __init__(self, cage: Cage, job: int, channel: socket.socket, deadline: float) -> None:
-        self._cage, self._job, self._channel, self._deadline = cage, job, channel, deadline
+    def __init__(self, sandbox: Sandbox, job: int, channel: socket.socket, deadline: float) -> None:
+        self._sandbox, self._job, self._channel, self._deadline = sandbox, job, channel, deadline
 
     def send(self, frame: bytes) -> None:
         """Send a frame.
 
         Raises:
-            Died, TimedOut: if it is not taken.
+            Died, TimedOut: if it is not received.
         """
-        self._patience()
+        self._set_timeout()
         try:
             self._channel.sendall(len(frame).to_bytes(4, "big") + frame)
         except TimeoutError:
@@ -137,7 +137,7 @@ class Process:
             raise Died from None
 
     def receive(self) -> bytes:
-        """Wait for a frame: a mark of one byte, and a packed value or nothing.
+        """Wait for a frame: a mark of one byte, then a packed value or nothing.
 
         Raises:
             Died, TimedOut: if none comes.
@@ -148,22 +148,22 @@ class Process:
         return self._exactly(length)
 
     def _exactly(self, count: int) -> bytes:
-        got = bytearray()
-        while len(got) < count:
-            self._patience()
+        received = bytearray()
+        while len(received) < count:
+            self._set_timeout()
             try:
-                piece = self._channel.recv(min(count - len(got), 1 << 20))
+                piece = self._channel.recv(min(count - len(received), 1 << 20))
             except TimeoutError:
                 raise TimedOut from None
             except OSError:
                 raise Died from None
             if not piece:
-                # The warden kills at the deadline too, and may be the first to.
+                # The server kills at the deadline too, and may be the first to.
                 raise TimedOut if time.monotonic() >= self._deadline else Died
-            got += piece
-        return bytes(got)
+            received += piece
+        return bytes(received)
 
-    def _patience(self) -> None:
+    def _set_timeout(self) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimedOut
@@ -174,33 +174,33 @@ class Process:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._channel.close()
-        self._cage.kill(self._job)
+        self._sandbox.kill(self._job)
 
 
 def broken_by(layers: Collection[str] = LAYERS) -> list[str]:
-    """Try, from inside, what must not be possible, each attempt harmless, and name what was.
+    """Try, from inside, what must not be possible, each attempt harmless, and return what was.
 
     Raises:
         InputError: if nothing runs inside at all.
     """
     memory = 1 << 28
-    with Cage(memory, layers) as cage, Decoys(memory) as decoys:
-        with cage.start("answer", 20.0) as honest:
+    with Sandbox(memory, layers) as sandbox, Decoys(memory) as decoys:
+        with sandbox.start("answer", 20.0) as honest:
             honest.send(pack({"program": "import json\ndef f(x): return json.loads(x)", "entry": "f"}))
             try:
                 works = honest.receive() == guest.READY
-                honest.send(guest.CALL + pack((["[1]"], {})))
+                honest.send(guest.CALL + pack([["[1]"], {}]))
                 works = works and honest.receive() == guest.VALUE + pack([1])
             except (Died, TimedOut):
                 works = False
         if not works:
-            raise InputError("the cage for code that a model wrote lets nothing run on this system, not even honest code")
-        return [what for what, program in PROBES.items() if _succeeds(cage, program, decoys)]
+            raise InputError("the sandbox for code that a model wrote lets nothing run on this system, not even honest code")
+        return [what for what, program in PROBES.items() if _succeeds(sandbox, program, decoys)]
 
 
 @functools.cache
 def check() -> None:
-    """See that the cage holds here.
+    """Check that the sandbox holds on this machine.
 
     Raises:
         InputError: if it does not; the message says what is possible, and what to do.
@@ -208,20 +208,20 @@ def check() -> None:
     escapes = broken_by()
     if escapes:
         raise InputError(
-            f"code that a model wrote is not run: in the cage that this system allows it could {', '.join(escapes)}. "
-            "Give it seccomp (prctl PR_SET_SECCOMP) and, for files, Landlock or seccomp: containers forbid them by their own "
-            "profile at times; or run as a user who may make namespaces; or leave the measure out"
+            f"code that a model wrote is not run: in the sandbox that this system allows it could {', '.join(escapes)}. "
+            "Allow seccomp (prctl PR_SET_SECCOMP), which some containers' own profile forbids; without it what is left is weaker "
+            "and not used; or leave this evaluation out"
         )
 
 
-def _succeeds(cage: Cage, program: str, decoys: Decoys) -> bool:
-    """Tell whether a probe says that it got through: by answering at all, or by being there after its time."""
-    with cage.start("answer", 10.0) as process:
+def _succeeds(sandbox: Sandbox, program: str, decoys: Decoys) -> bool:
+    """Return whether a probe got through: it answered so, or it still runs after its time."""
+    with sandbox.start("answer", 10.0) as process:
         process.send(pack({"program": program, "entry": "attempt"}))
         try:
             if process.receive() != guest.READY:
                 return False
-            process.send(guest.CALL + pack(([decoys.named], {})))
+            process.send(guest.CALL + pack([[decoys.named], {}]))
             frame = process.receive()
             return frame[:1] == guest.VALUE and unpack(frame[1:]) is True
         except Died:

@@ -1,19 +1,22 @@
-"""What must not be possible in a cage: small programs that try it, each without harm should it be."""
+"""What must not be possible in the sandbox: small programs that try it, each harmless if it succeeds."""
 
 import contextlib
 import os
+import platform
 import socket
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+_KEYCTL = 219 if platform.machine() == "aarch64" else 250
+
 
 class Decoys:
     """What probes reach for: a file of ours to read and change, a folder to write in, a port that listens, our process.
 
     Args:
-        memory: bytes that a caged process may hold.
+        memory: bytes that a sandboxed process may hold.
     """
 
     def __init__(self, memory: int) -> None:
@@ -38,7 +41,7 @@ class Decoys:
 
 
 def _attempt(body: str) -> str:
-    """Write a program whose function `attempt(decoys)` returns True if the body gets to its end."""
+    """Return a program whose function `attempt(decoys)` returns True if the body gets to its end."""
     lines = "\n".join(f"        {line}" for line in body.strip().splitlines())
     return (
         f"import ctypes, os, socket, signal, subprocess, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
@@ -71,6 +74,10 @@ PROBES = {
         "take more memory than its limit": "held = bytearray(decoys['memory'] + (1 << 26))",
         "use a right of root": "os.chroot('/')",
         "fill a file in memory": "os.ftruncate(os.memfd_create('filled'), 1)",
+        # IPC_PRIVATE: nobody else's; removed at once.
+        "share System V memory": "held = libc.shmget(0, 4096, 0o1600)\nassert held >= 0\nlibc.shmctl(held, 0, 0)",
+        # KEYCTL_GET_KEYRING_ID of the session's keyring, which is the caller's.
+        "reach the caller's keyring": f"assert libc.syscall({_KEYCTL}, 0, -3, 0) != -1",
     }.items()
 }  # fmt: skip
 """By what each shows to be possible."""

@@ -1,7 +1,7 @@
-"""The cage's warden: a small process that forks caged ones, each locked in before it reads a byte of its job, and kills them.
+"""The sandbox's server: a small process that forks sandboxed ones, isolated before they read a byte, and kills them.
 
-It is started fresh, without the caller's memory, environment or open files, has loaded what caged programs may import, and
-never sees a program or a test: each caged process reads those itself from a channel of its own. So what a program can find in
+It is started fresh, without the caller's memory, environment or open files, has loaded what sandboxed programs may import, and
+never sees a program or a test: each sandboxed process reads those itself from a channel of its own. So what a program can find in
 its memory is this file and the standard library.
 """
 
@@ -27,7 +27,7 @@ IMPORTABLE = (  # noqa: SIM905
     "encodings.latin_1 encodings.cp1252 encodings.utf_8_sig encodings.utf_16 encodings.utf_16_le encodings.utf_16_be "
     "encodings.utf_32 encodings.idna encodings.punycode encodings.rot_13 encodings.hex_codec encodings.base64_codec"
 ).split()
-"""What a caged program can import: loaded beforehand, since it cannot open a file."""
+"""What a sandboxed program can import: loaded beforehand, since it cannot open a file."""
 
 
 def main(layers: list[str]) -> None:
@@ -81,7 +81,7 @@ def _serve(control: socket.socket, layers: list[str]) -> None:
 
 
 def _start(message: dict[str, Any], channel: int, layers: list[str]) -> int:
-    """Fork a caged process."""
+    """Fork a sandboxed process."""
     pid = os.fork()
     if pid:
         return pid

@@ -1,4 +1,4 @@
-"""What Linux offers to lock a process in, layer by layer, each without help from a library or root rights.
+"""Isolation of a process, by what Linux offers: layer by layer, each without help from a library or root rights.
 
     namespaces   no network device, no process outside to see or signal, no shared memory of others
     limits       memory, processor time, file size, open files and processes; no rights of root
@@ -57,7 +57,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def enter_namespaces() -> bool:
     """Leave the machine's network, processes and shared memory, for the processes that this one forks from now on.
 
-    Tried as root would, then as a user of a namespace of its own. Whether it could is told; without it go the other layers.
+    Tried as root would, then as a user of a namespace of its own. Returns whether it could; the other layers work without it.
     """
     plain = _CLONE["NEWNS"] | _CLONE["NEWUTS"] | _CLONE["NEWIPC"] | _CLONE["NEWPID"] | _CLONE["NEWNET"]
     user, group = os.getuid(), os.getgid()
@@ -78,7 +78,7 @@ def limit(memory: int, seconds: float) -> None:
 
     Args:
         memory: bytes of address space.
-        seconds: of processor time; the clock on the wall is the warden's.
+        seconds: of processor time; the fork server measures wall-clock time.
     """
     if os.getuid() == 0:  # limits on processes do not hold for root
         with contextlib.suppress(OSError):
@@ -107,7 +107,7 @@ def limit(memory: int, seconds: float) -> None:
 
 
 def bind_to_parent() -> None:
-    """Die when the parent does, never gain rights, be no one's to read or trace."""
+    """Die when the parent does, never gain rights, let nobody read or trace it."""
     _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -152,7 +152,7 @@ def seccomp() -> bool:
 
 
 def lock(layers: Collection[str], memory: int, seconds: float) -> None:
-    """Lock this process in, for good, by each of the layers; those that this kernel lacks are passed over."""
+    """Isolate this process, for good, by each of the layers; those that this kernel lacks are passed over."""
     if "limits" in layers:
         limit(memory, seconds)
     bind_to_parent()
