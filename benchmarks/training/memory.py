@@ -131,6 +131,7 @@ def memory() -> list[dict]:
                     command = [sys.executable, "-c", f"{code}memory.child({str(folder)!r}, {objective!r})"]
                     done = subprocess.run(command, check=True, capture_output=True, text=True)
                     found[size, objective, start] = json.loads(done.stdout.splitlines()[-1])
+                    print(f"{size}, {objective}, {start}: {found[size, objective, start]}", file=sys.stderr, flush=True)
     for (size, objective, start), values in found.items():
         what, itself = f"{size} tokens, {objective}, {start}", "itself"
         grown = f"{values['memory'] - found['3.3 billion', objective, start]['memory']:+.2f} GiB against 3.3 billion"

@@ -63,7 +63,8 @@ def _write_corpus(folder: Path) -> None:
     from phf.tokens import train_tokenizer
 
     random = np.random.default_rng(0)
-    words = ["".join(random.choice(list("etaoinshrdlu"), random.integers(2, 9))) for _ in range(3000)]
+    letters = np.array(list("etaoinshrdlu"))
+    words = np.array(["".join(random.choice(letters, random.integers(2, 9))) for _ in range(3000)])
     (folder / "json").mkdir()
     size = _DOCUMENTS // _PARTS
     for part in range(_PARTS):
