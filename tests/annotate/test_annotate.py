@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -335,6 +336,18 @@ def test_a_disk_that_cannot_be_written_is_an_error_not_a_bad_document(tmp_path):
     (tmp_path / "out" / "journal.jsonl").unlink()
     with pytest.raises(InputError, match=r"part-00000\.parquet: cannot be written"):
         annotate(corpus, options(), tmp_path / "out")
+
+
+def test_a_limit_on_file_sizes_is_an_error_that_names_the_file(tmp_path):
+    corpus = corpus_of(tmp_path / "c.jsonl", [f"{random.Random(i).getrandbits(1000):x}\n" for i in range(40)])
+    program = tmp_path / "limited.py"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
+    program.write_text(KILLED.replace("    annotate(", f"    {limit}    annotate(").replace('"part": 4', '"part": 400'))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, program, corpus.inputs[0], tmp_path / "out"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert re.search(r"InputError: .*part-00000\.parquet: cannot be written: .*File too large", done.stderr), done.stderr[-500:]
+    assert not (tmp_path / "out" / "part-00000.parquet").exists()
 
 
 def test_rows_that_cannot_be_used_are_listed_and_empty_ones_counted(tmp_path):
