@@ -114,7 +114,7 @@ def bind_to_parent() -> None:
 
 
 def landlock() -> bool:
-    """Give up all files, and with newer kernels all ports and signals to other processes. True if the kernel knows how."""
+    """Drop access to all files, and with newer kernels all ports and signals to other processes. True if the kernel knows how."""
     version = _libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if version < 1:
         return False
