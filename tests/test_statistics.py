@@ -137,3 +137,13 @@ def test_streaming_quantiles_are_numpys(chunks, shares, dtype):
         return
     assert found == [pytest.approx(float(np.quantile(known, share)), rel=1e-6) for share in shares]
     assert {0.0: known.min(), 1.0: known.max()}.get(shares[0], found[0]) == found[0], "order statistics are exact"
+
+
+def test_a_jackknife_of_a_mean_is_its_t_interval():
+    values = np.random.default_rng(3).normal(size=200)
+    groups = [values[np.arange(200) % 20 != group].mean() for group in range(20)]
+    estimate = statistics.jackknife(float(values.mean()), groups, 200)
+    means = values.reshape(10, 20).mean(axis=0)
+    assert estimate.stderr == pytest.approx(means.std(ddof=1) / math.sqrt(20))
+    assert estimate.high - estimate.value == pytest.approx(2.093 * estimate.stderr, rel=1e-3)  # t of 19 degrees of freedom
+    assert math.isnan(statistics.jackknife(1.0, [1.0], 1).low)

@@ -194,6 +194,24 @@ def ratio_difference(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray
     return Estimate(value, stderr, *_student(value, stderr, n - 1), n)
 
 
+def jackknife(value: float, left_out: Sequence[float], n: int) -> Estimate:
+    """Return a statistic with the interval of its delete-a-group jackknife: value +- t stderr of G - 1 degrees of freedom.
+
+    stderr^2 = (G - 1) / G * sum of (value without group - their mean)^2 over G groups (Efron and Tibshirani 1993, chapter 11).
+
+    Args:
+        value: of all units.
+        left_out: (G,) the statistic without each group.
+        n: units.
+    """
+    without = np.asarray(left_out, np.float64)
+    groups = len(without)
+    if groups < 2 or np.isnan(without).any():
+        return Estimate(value, math.nan, math.nan, math.nan, n)
+    stderr = float(np.sqrt((groups - 1) / groups * np.square(without - without.mean()).sum()))
+    return Estimate(value, stderr, *_student(value, stderr, groups - 1), n)
+
+
 def _known(values: np.ndarray) -> np.ndarray:
     numbers: np.ndarray = np.asarray(values, dtype=np.float64)
     known: np.ndarray = numbers[~np.isnan(numbers)]

@@ -129,14 +129,18 @@ def test_it_measures_the_samples_another_measure_kept(setting):
     texts = make_texts(60)
     keep(setting, texts)
     records = {record.metric: record for record in Diversity(characters=10).measure(None, setting)}
-    assert set(records) == {
-        "self_bleu_5", "self_bleu_5_characters", "loop_share", "loop_share.low", "loop_share.high",
-        *(f"{name}_{n}{of}" for n in (1, 2, 3) for name, of in (("distinct", ""), ("distinct", "_of_all"), ("entropy", ""))),
-    }  # fmt: skip
+    metrics = {"self_bleu_5", "self_bleu_5_characters", "loop_share"}
+    metrics |= {f"{name}_{n}" for n in (1, 2, 3) for name in ("distinct", "entropy")} | {
+        f"distinct_{n}_of_all" for n in (1, 2, 3)
+    }
+    assert set(records) == {metric + end for metric in metrics for end in ("", ".low", ".high")}
+    assert records["self_bleu_5.low"].value < records["self_bleu_5"].value < records["self_bleu_5.high"].value
     assert records["self_bleu_5"].value == pytest.approx(self_bleu(texts).mean())
     assert records["self_bleu_5"].n == 60
     assert records["self_bleu_5_characters"].n == 10
-    assert all(record.stderr > 0 for name, record in records.items() if name.startswith(("self_bleu", "entropy")))
+    assert all(
+        record.stderr > 0 for name, record in records.items() if name.startswith("entropy") and not name.endswith(("w", "h"))
+    )
 
 
 def test_it_reads_the_samples_of_its_own_control_token(tmp_path, setting):

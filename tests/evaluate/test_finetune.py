@@ -190,7 +190,8 @@ def test_seeds_and_tasks_have_a_mean_and_an_error(data, tmp_path, setting):
     model = lm.load(str(checkpoint(tmp_path / "model")))
     fields = QUICK | {"tasks": ["cola", "mrpc"], "seeds": 2, "epochs": 1}
     found = take(FineTune(data=str(data), **fields), model, setting)
-    assert set(found) == {"cola.mcc", "mrpc.acc", "mrpc.f1", "score"}
+    metrics = {"cola.mcc", "mrpc.acc", "mrpc.f1", "score"}
+    assert set(found) == {metric + end for metric in metrics for end in ("", ".low", ".high")}
     kept = {path.stem: json.loads(path.read_text())["metrics"] for path in (setting.out / "finetune").rglob("*.json")}
     per_seed = [
         (kept[f"cola-seed-{seed}"]["mcc"] + (kept[f"mrpc-seed-{seed}"]["acc"] + kept[f"mrpc-seed-{seed}"]["f1"]) / 2) / 2
@@ -198,6 +199,8 @@ def test_seeds_and_tasks_have_a_mean_and_an_error(data, tmp_path, setting):
     ]
     assert found["score"].value == pytest.approx(np.mean(per_seed))
     assert found["score"].stderr == pytest.approx(np.std(per_seed, ddof=1) / math.sqrt(2))
+    half = found["score.high"].value - found["score"].value
+    assert half == pytest.approx(12.706 * found["score"].stderr, rel=1e-3), "Student's t of 1 degree of freedom"
     assert {record.n for record in found.values()} == {2}
 
 

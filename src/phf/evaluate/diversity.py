@@ -49,15 +49,15 @@ class Diversity:
         table = pq.read_table(path, columns=["text", "finished"])
         texts, finished = table.column("text").to_pylist(), table.column("finished").to_pylist()
         setting.report(0, len(texts), "samples")
-        yield from _of_mean(setting, f"self_bleu_{self.self_bleu}", self_bleu(texts, self.self_bleu))
+        yield from setting.records(f"self_bleu_{self.self_bleu}", _self_bleu_of_all(texts, self.self_bleu))
         if self.characters is not None:
             some = texts[: self.characters]
             name = f"self_bleu_{self.self_bleu}_characters"
-            yield from _of_mean(setting, name, self_bleu(some, self.self_bleu, unit="characters"))
+            yield from setting.records(name, _self_bleu_of_all(some, self.self_bleu, "characters"))
         for n in self.ngrams:
-            yield from _of_mean(setting, f"distinct_{n}", distinct(texts, n))
-            yield from setting.records(f"distinct_{n}_of_all", distinct_of_all(texts, n), interval=False)
-            yield from setting.records(f"entropy_{n}", entropy(texts, n), interval=False)
+            yield from setting.records(f"distinct_{n}", statistics.mean(distinct(texts, n), setting.seed))
+            yield from setting.records(f"distinct_{n}_of_all", distinct_of_all(texts, n))
+            yield from setting.records(f"entropy_{n}", entropy(texts, n))
         loops = sum(is_loop(text, whole) for text, whole in zip(texts, finished, strict=True))
         yield from setting.records("loop_share", statistics.share(loops, len(texts)))
 
@@ -134,11 +134,16 @@ def is_loop(text: str, whole: bool = True) -> bool:
     )
 
 
-def _of_mean(setting: EvalContext, metric: str, values: np.ndarray) -> Iterator[Record]:
-    """Record a mean over texts. Its standard error takes the texts' values as independent of each other."""
-    known = values[~np.isnan(values)]
-    stderr = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
-    yield setting.record(metric, float(known.mean()) if len(known) else float("nan"), stderr, len(known))
+def _self_bleu_of_all(texts: Sequence[str], n: int, unit: Literal["words", "characters"] = "words") -> Estimate:
+    """Return mean Self-BLEU, with an interval by leaving out texts, as samples and as references of the others."""
+    groups = min(_GROUPS, len(texts))
+
+    def mean_without(group: int | None) -> float:
+        values = self_bleu([text for place, text in enumerate(texts) if place % groups != group], n, unit)
+        known = values[~np.isnan(values)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    return statistics.jackknife(mean_without(None), [mean_without(group) for group in range(groups)], len(texts))
 
 
 def _words(texts: Sequence[str], cut: Callable[[str], list[str]]) -> tuple[np.ndarray, np.ndarray]:
@@ -192,10 +197,7 @@ def _closest_other(lengths: np.ndarray) -> np.ndarray:
 
 
 def _jackknife(texts: Sequence[str], n: int, statistic: Callable[[np.ndarray], float]) -> Estimate:
-    """Estimate a statistic of n-gram counts, its standard error by leaving out one group of texts after another.
-
-    stderr^2 = (g - 1) / g * sum of (value without group - their mean)^2 over g groups (Efron and Tibshirani 1993, chapter 11).
-    """
+    """Estimate a statistic of n-gram counts, its standard error by leaving out one group of texts after another."""
     words, lengths = _words(texts, str.split)
     *_, (grams, owners) = _ngrams(words, lengths, n)
     if not len(grams):
@@ -203,11 +205,7 @@ def _jackknife(texts: Sequence[str], n: int, statistic: Callable[[np.ndarray], f
     counts = np.bincount(grams)
     value = statistic(counts)
     groups = min(_GROUPS, len(texts))
-    stderr = float("nan")
-    if groups > 1:
-        left_out = np.array(
-            [statistic(counts - np.bincount(grams[owners % groups == group], minlength=len(counts))) for group in range(groups)]
-        )
-        stderr = float(np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum()))
-    nan = float("nan")
-    return Estimate(value, stderr, nan, nan, len(texts))
+    left_out = [
+        statistic(counts - np.bincount(grams[owners % groups == group], minlength=len(counts))) for group in range(groups)
+    ]
+    return statistics.jackknife(value, left_out, len(texts))

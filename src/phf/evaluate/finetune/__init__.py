@@ -1,7 +1,6 @@
 """What a model can be taught: finetuned on GLUE's classification tasks, several seeds each, and judged on their dev rows."""
 
 import functools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from phf import artifacts, config, lm
+from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
 from phf.evaluate.finetune import glue
 from phf.evaluate.protocol import EvalContext
@@ -87,8 +86,8 @@ class FineTune:
                 found.append(result["metrics"])
                 scores[seed - setting.seed, place] = task.score(found[-1])
             for metric in task.metrics:
-                yield _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in found])
-        yield _over_seeds(setting, "score", scores.mean(axis=1))
+                yield from _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in found])
+        yield from _over_seeds(setting, "score", scores.mean(axis=1))
 
     @staticmethod
     def _report(setting: EvalContext, unit: str, done: int, total: int) -> None:
@@ -123,7 +122,6 @@ def _known(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
     return kept if kept.get("made_from") == made_from else None
 
 
-def _over_seeds(setting: EvalContext, metric: str, values: Sequence[float] | np.ndarray) -> Record:
-    """Record the mean over seeds and its standard error, which says nothing of other dev rows than these."""
-    stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return setting.record(metric, float(np.mean(values)), stderr, len(values))
+def _over_seeds(setting: EvalContext, metric: str, values: Sequence[float] | np.ndarray) -> Iterator[Record]:
+    """Record the mean over seeds with Student's t interval, which is about further seeds on these dev rows."""
+    yield from setting.records(metric, statistics.mean(np.asarray(values, np.float64)))
