@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import phf.scorers
+from phf import linear_model as linear
 from phf import reward
 from phf.documents import Document, write_part
 from phf.errors import InputError, MissingExtra
+from phf.linear_model import Features, fold
 from phf.progress import Progress
 from phf.reward import TrainOptions, calibration, fit_linear, labelled_texts, linear_model, preferences, splits
 from phf.reward.calibration import Predictions
-from phf.scorers import linear
-from phf.scorers.linear import Features, fold
 
 NICE = ["lovely weather", "thank you", "a good article", "see the references", "well done"]
 RUDE = ["you fool", "utter rubbish", "shut up", "what an idiot", "stupid fool"]

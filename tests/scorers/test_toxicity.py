@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import phf.scorers
+from phf import linear_model as linear
 from phf.errors import InputError
-from phf.scorers import linear
-from phf.scorers.linear import Curve, Features, Linear, batches, fold
+from phf.linear_model import Curve, Features, Linear, batches, fold
 
 FEATURES = Features(buckets=4096, shortest=2, longest=4, words=2)
 TEXTS = ["You are a fool.", "", "What a lovely day, isn't it?", "a", "naïve café 😀 ﬁne", "x" * 40, "a b  c\n\td", "5% off!!!!!!"]

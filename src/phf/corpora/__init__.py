@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from phf import config
@@ -12,7 +13,7 @@ from phf.corpora.installed_python import PythonDocs, PythonSource
 from phf.corpora.rows import Row
 from phf.errors import InputError, require
 
-__all__ = ["PythonDocs", "PythonSource", "Row", "Source", "inventory", "read", "recorded", "rows"]
+__all__ = ["PythonDocs", "PythonSource", "Row", "Source", "inventory", "mark_of", "read", "recorded", "rows"]
 
 
 @runtime_checkable
@@ -55,6 +56,11 @@ def read(corpus: config.Corpus) -> Iterator[tuple[str, str]]:
         if row.text is None:
             raise InputError(f"document {row.id!r}: {row.fault}")
         yield row.id, row.text
+
+
+def mark_of(path: Path) -> str:
+    """Return a text that changes when a local file does: of its size and its ends."""
+    return "".join(files.mark(file).hex() for file in files.expand(str(path)))
 
 
 def rows(corpus: config.Corpus, on_share: Callable[[float], None] = lambda share: None) -> Iterator[Row]:

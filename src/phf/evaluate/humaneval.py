@@ -27,8 +27,7 @@ from phf.evaluate.protocol import EvalContext
 from phf.lm import LanguageModel, Sampling
 from phf.machine import usable_cores
 from phf.records import Record
-from phf.sandbox import Died, Sandbox, TimedOut, guest
-from phf.sandbox.wire_format import pack, unpack
+from phf.sandbox import BROKEN, CALL, PASSED, READY, REFUSED, Died, Sandbox, TimedOut, pack, unpack
 
 log = logging.getLogger("phf")
 
@@ -260,11 +259,11 @@ def verdict(within: Sandbox, problem: Problem, completion: str, timeout: float) 
             examiner.send(pack({"given": problem.prompt, "test": problem.test, "entry": problem.entry}))
             holder.send(pack({"program": program, "entry": problem.entry}))
             ready = holder.receive()
-            if ready[:1] == guest.BROKEN:
+            if ready[:1] == BROKEN:
                 return "does not compile"
-            if ready[:1] != guest.READY:
+            if ready[:1] != READY:
                 return "raised"
-            while (asked := examiner.receive())[:1] == guest.CALL:
+            while (asked := examiner.receive())[:1] == CALL:
                 holder.send(asked)
                 examiner.send(holder.receive())
         except TimedOut:
@@ -272,14 +271,14 @@ def verdict(within: Sandbox, problem: Problem, completion: str, timeout: float) 
         except Died:
             return "died"
     mark = asked[:1]
-    if mark == guest.PASSED:
+    if mark == PASSED:
         return "passed"
-    if mark == guest.REFUSED:
+    if mark == REFUSED:
         return "not graded"
     try:
         kind, message = unpack(asked[1:])
     except (ValueError, TypeError):
-        mark, kind, message = guest.BROKEN, "ValueError", "it writes to the descriptor of the sandbox's channel"
-    if mark == guest.BROKEN:
+        mark, kind, message = BROKEN, "ValueError", "it writes to the descriptor of the sandbox's channel"
+    if mark == BROKEN:
         raise InputError(f"{problem.task}: its own prompt or test cannot be run ({kind}: {message})")
     return "failed" if kind == "AssertionError" else "raised"

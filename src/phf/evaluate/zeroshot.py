@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from phf import artifacts, config
-from phf.corpora import files
+from phf.corpora import mark_of
 from phf.errors import InputError, Stopped, require
 from phf.evaluate.harness import adapter, quiet, seeded
 from phf.evaluate.protocol import EvalContext, placements_of, with_control_placement
@@ -59,7 +59,7 @@ class ZeroShot:
         paths = [Path(task) for task in self.tasks if isinstance(task, str) and task.endswith((".yaml", ".yml"))]
         paths += [Path(task["path"]) for task in self.tasks if isinstance(task, dict) and isinstance(task.get("path"), str)]
         paths += [file for folder in self.include for file in sorted(Path(folder).rglob("*"))]
-        marks = {str(file): files.mark(found).hex() for file in paths if file.is_file() for found in files.expand(str(file))}
+        marks = {str(file): mark_of(file) for file in paths if file.is_file()}
         return {"lm_eval": require("lm_eval", "eval", _NEEDED_BY).__version__, "files": artifacts.fingerprint(marks)}
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:

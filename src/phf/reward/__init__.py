@@ -11,6 +11,7 @@ import numpy as np
 from phf import artifacts
 from phf.documents import AnnotatedCorpus
 from phf.errors import InputError, require
+from phf.linear_model import FILE, Linear
 from phf.progress import Listener, silent
 from phf.reward import annotated_labels, calibration, preferences
 from phf.reward import labelled_texts as labelled
@@ -20,7 +21,6 @@ from phf.reward.labelled_texts import Labels
 from phf.reward.linear_model import telling_words, train_linear
 from phf.reward.options import Kind, TrainOptions
 from phf.reward.splits import folds_of, importance_of
-from phf.scorers.linear import FILE, Linear
 
 __all__ = ["Predictions", "TrainOptions", "measure", "train"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from phf.errors import require
-from phf.scorers.linear import Curve, Features, batches
+from phf.linear_model import Curve, Features, batches
 
 _ITERATIONS = 30
 

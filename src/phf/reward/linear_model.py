@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from phf.linear_model import FILE, Features, Linear, fold, sigmoid
 from phf.progress import Listener, Progress
 from phf.reward import fit_linear
 from phf.reward.labelled_texts import Labels
-from phf.scorers.linear import FILE, Features, Linear, fold, sigmoid
 
 STRENGTH = 5.0
 """Of the fit, chosen by cross-validation on comments, tweets and posts labelled toxic or not."""

@@ -9,6 +9,7 @@ import numpy as np
 from phf import statistics
 from phf.documents import content_id
 from phf.errors import InputError, require
+from phf.linear_model import FILE, Curve, Features, Linear
 from phf.progress import Listener, Progress
 from phf.reward import fit_linear
 from phf.reward.fit_classifier import Examples, finetune
@@ -17,7 +18,6 @@ from phf.reward.linear_model import STRENGTH
 from phf.reward.options import TrainOptions
 from phf.reward.splits import check_folds
 from phf.scorers.classifier import Classifier
-from phf.scorers.linear import FILE, Curve, Features, Linear
 
 COLUMNS = ("chosen", "rejected")
 _BINS = 10

@@ -22,8 +22,14 @@ from typing import Self
 from phf.errors import InputError
 from phf.sandbox import guest
 from phf.sandbox.escape_probes import PROBES, Decoys
+from phf.sandbox.guest import BROKEN as BROKEN
+from phf.sandbox.guest import CALL as CALL
+from phf.sandbox.guest import PASSED as PASSED
+from phf.sandbox.guest import READY as READY
+from phf.sandbox.guest import REFUSED as REFUSED
 from phf.sandbox.isolation import LAYERS
-from phf.sandbox.wire_format import pack, unpack
+from phf.sandbox.wire_format import pack as pack
+from phf.sandbox.wire_format import unpack as unpack
 
 MEMORY = 1 << 30
 """Bytes of address space of a sandboxed process, of which Python itself takes some 50 MB."""

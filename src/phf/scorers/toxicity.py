@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from phf.errors import InputError
-from phf.scorers.linear import Linear, sigmoid
+from phf.linear_model import Linear, sigmoid
 
 _SHIPPED = Path(__file__).with_name("toxicity.safetensors")
 
