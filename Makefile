@@ -53,7 +53,7 @@ lint: venv  ## Lint, check formatting, types, layers and spelling
 	$(VENV)/bin/codespell
 
 docs: venv  ## Build the documentation site into build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --site-dir build/site
 
 dist: venv  ## Build the wheel and the source distribution into dist/, and check them
 	rm -rf dist
