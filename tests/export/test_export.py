@@ -3,6 +3,7 @@
 import itertools
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -141,3 +142,19 @@ def test_a_text_that_spells_a_control_token_is_reported(tmp_path, caplog):
     store = tiny.token_store(tmp_path, made)
     export(store, tmp_path / "out.jsonl", CONDITIONAL, "jsonl")
     assert "1 documents spell a control token" in caplog.text
+
+
+@pytest.mark.parametrize("to", ["jsonl", "megatron"])
+def test_memory_does_not_grow_with_the_corpus(tmp_path, to, monkeypatch):
+    from phf.tokens import stream
+
+    monkeypatch.setattr(stream, "_CONTEXT", 64)
+    peaks = []
+    for count in (200, 2000):
+        store = tiny.token_store(tmp_path / str(count), tiny.documents(count))
+        export(store, tmp_path / f"first-{count}", CONDITIONAL, to)  # computes the index, once
+        tracemalloc.start()
+        export(store, tmp_path / f"out-{count}", CONDITIONAL, to)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0], peaks
