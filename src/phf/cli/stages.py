@@ -109,7 +109,7 @@ def train(
         raise InputError("give either --objective, by name, or --only, a run of the recipe")
     name = run_name or (out.name if out else str(objective))
     first = [] if objective is None else [f"runs.{name}.name={objective}"]
-    made = resolved(recipe, [*first, *(changes or [])])
+    made = resolved(recipe, [*first, *(changes or [])]).expanded()
     if name not in made.runs:
         raise InputError(f"--only {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
     folder = out or WorkFolder(Path()).run(name)

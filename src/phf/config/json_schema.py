@@ -11,7 +11,10 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe, with the fields of every installed component."""
     whole = _with_references(Recipe.model_json_schema())
     definitions = whole.setdefault("$defs", {})
-    definitions["Run"] = {"anyOf": [{"$ref": "#/$defs/objectives"}, definitions["Run"]]}
+    definitions["Run"] = {"anyOf": [{"$ref": "#/$defs/objectives"}, definitions["Run"], {"type": "null"}]}
+    description = "Recipes that this one is built on: file names, relative to this file. A key without a value removes theirs."
+    names = {"type": "array", "items": {"type": "string"}}
+    whole["properties"]["include"] = {"anyOf": [{"type": "string"}, names], "description": description}
     for kind in plugins.GROUPS:
         choices: list[dict[str, Any]] = [{"enum": list(plugins.available(kind))}]
         for name in plugins.available(kind):

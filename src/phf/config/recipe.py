@@ -1,6 +1,5 @@
 """The recipe: one YAML file that says corpus, objectives and evaluations; overridden by `key.sub=value`."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -9,18 +8,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from phf import plugins
 from phf.config import yaml
+from phf.config.include import long_run, read_with_includes, with_long_runs
 from phf.config.overrides import override
 from phf.config.sections import Annotate, Corpus, Evaluate, Report, Strict, Tokenize, Train, rename_measures
-from phf.config.values import component_of
+from phf.config.seeds import expand_runs, seeds_of
+from phf.config.values import Count, check_name, component_of
 from phf.credentials import check_url
 from phf.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def _long_form(run: Any) -> Any:
-    """Expand `mle` and `{name: rwr, beta: 1}` into a run with that objective."""
-    return {"objective": run} if isinstance(run, str) or (isinstance(run, dict) and "name" in run) else run
 
 
 class Run(Strict):
@@ -29,6 +25,8 @@ class Run(Strict):
     objective: component_of("objectives")  # type: ignore[valid-type]
     train: dict[str, Any] = Field(default={})
     """Keys of `train` that differ for this run."""
+    seeds: Count | list[int] | None = None
+    """Train it several times: 3 is with `train.seed` 0, 1 and 2, in folders NAME.seed-0, ...; or a list of seeds."""
     model: str | None = None
     """A finished model, such as hf:NAME@REVISION: it is evaluated, not trained, and `objective` says how it was trained."""
     segmenter: component_of("segmenters") | None = None  # type: ignore[valid-type]
@@ -41,12 +39,16 @@ class Run(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_objective(cls, value: Any) -> Any:
-        return _long_form(value)
+        return long_run(value)
 
     @model_validator(mode="after")
     def _trained_or_named(self) -> Self:
         if self.model is None and (self.segmenter is not None or self.control is not None):
             raise ValueError("segmenter and control belong to a run with `model`; one that is trained takes those of the corpus")
+        if self.seeds is not None and (self.model is not None or "seed" in self.train):
+            raise ValueError("seeds belong to a run that is trained and has no `train.seed` of its own")
+        if isinstance(self.seeds, list) and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
+            raise ValueError(f"seeds is {self.seeds}; expected a number of seeds, or a list of different ones")
         if self.model is not None and self.train:
             raise ValueError(f"found both `train` and `model: {self.model}`; a run with `model` is evaluated, not trained")
         return self
@@ -68,10 +70,16 @@ class Recipe(Strict):
     """Runs trained and evaluated side by side; by default one on a GPU, as many as cores (at most the runs) without."""
 
     @model_validator(mode="after")
+    def _names_are_names_of_files(self) -> Self:
+        check_name(self.name, "name")
+        for name in self.evaluate.evaluations:
+            check_name(name, "evaluation name")
+        return self
+
+    @model_validator(mode="after")
     def _runs_train(self) -> Self:
         for name, run in self.runs.items():
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                raise ValueError(f"run name {name!r}: expected letters, digits, '.', '_' and '-' (it names a folder)")
+            check_name(name, "run name")
             options = check(Train, {**self.train.model_dump(), **run.train}, f"runs.{name}.train")
             if options.init and (parent := self.runs.get(options.init.run)) and parent.model is not None:
                 raise ValueError(
@@ -83,6 +91,18 @@ class Recipe(Strict):
                     known = plugins.suggestion(evaluation, self.evaluate.evaluations)
                     raise ValueError(f"runs.{name}.evaluations: unknown evaluation {evaluation!r}{known}")
         return self
+
+    def expanded(self) -> "Recipe":
+        """Return the recipe with one run for each seed of a run.
+
+        Raises:
+            InputError: for a run that is initialised from a seed that the other run does not have.
+        """
+        inits = {}
+        for name, run in self.runs.items():
+            init = None if run.model is not None else self.train_of(name).init
+            inits[name] = init.model_dump() if init and seeds_of(getattr(self.runs.get(init.run), "seeds", None)) else None
+        return self.model_copy(update={"runs": expand_runs(self.runs, inits)})
 
     def train_of(self, run: str) -> Train:
         """Return the training configuration of one run: the recipe's, with what differs for it."""
@@ -111,9 +131,7 @@ def read_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: for a missing file, invalid YAML (with its line), or an invalid key or value (with its path).
     """
-    fields = yaml.read_yaml(path) if path else {}
-    if isinstance(fields.get("runs"), dict):
-        fields["runs"] = {name: _long_form(run) for name, run in fields["runs"].items()}
+    fields = with_long_runs(read_with_includes(path)) if path else {}
     fields |= {"evaluate": rename_measures(fields["evaluate"])} if "evaluate" in fields else {}
     for change in overrides:
         override(fields, change)

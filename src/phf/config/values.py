@@ -7,6 +7,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from phf import plugins
 
+LONGEST_NAME = 100
+"""Letters of a run, an evaluation or a recipe: file names made from it must stay below 255 bytes."""
+
 _UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -30,6 +33,18 @@ def read_moment(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value) and 0 < float(value[:-1]) <= 100:
         return value
     raise ValueError(f"found {value!r}; expected a count of tokens such as 1.6B, or a share such as 50%")
+
+
+def check_name(name: str, what: str) -> None:
+    """Check a name that becomes that of a file or folder below the output folder.
+
+    Raises:
+        ValueError: if it could lead elsewhere, or is too long for a file system.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or len(name) > LONGEST_NAME:
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:20]}... ({len(name)} letters)"
+        expected = f"at most {LONGEST_NAME} letters, digits, '.', '_' and '-'"
+        raise ValueError(f"{what} {shown!r}: expected {expected} (it names a file or folder)")
 
 
 class Component(BaseModel):

@@ -23,7 +23,8 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress:
     Args:
         recipe: the whole job.
         out: folder of all its outputs.
-        only: names of runs to train and evaluate; all of the recipe's if empty. The report shows every run that there is.
+        only: names of runs to train and evaluate, all seeds of each; all of the recipe's if empty. The
+            report shows every run that there is.
         on_progress: called with the progress of every stage.
 
     Returns:
@@ -33,18 +34,19 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress:
         InputError: as the stages do; and for a recipe without runs, or an unknown name in `only`.
         Stopped: after SIGINT or SIGTERM during training, with the states saved.
     """
-    return _run(recipe, out, select(recipe, only), on_progress)
+    expanded = recipe.expanded()
+    return _run(expanded, out, select(expanded, only), on_progress, recipe)
 
 
 @locks_output("run")
-def _run(recipe: config.Recipe, out: Path, names: list[str], on_progress: Listener) -> Path:
+def _run(recipe: config.Recipe, out: Path, names: list[str], on_progress: Listener, as_written: config.Recipe) -> Path:
     from phf.annotate import annotate
     from phf.report import report
     from phf.tokenize import tokenize
 
     work = WorkFolder(out)
     with artifacts.whole_file(work.recipe) as temporary:
-        temporary.write_text(config.dump(recipe), encoding="utf-8")
+        temporary.write_text(config.dump(as_written), encoding="utf-8")
     trains = any(recipe.runs[name].model is None for name in names)
     if trains or recipe.corpus.inputs or recipe.corpus.source:
         annotate(recipe.corpus, recipe.annotate, work.annotated, on_progress)

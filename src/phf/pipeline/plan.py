@@ -12,8 +12,8 @@ def select(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
     """Return the runs to do, each behind the one that it is initialised from.
 
     Args:
-        recipe: the whole job.
-        only: names of runs; all of the recipe's if empty.
+        recipe: the whole job, with one run for each seed.
+        only: names of runs, or of runs whose seeds are all meant; all of the recipe's if empty.
 
     Raises:
         InputError: for a recipe without runs, an unknown name, a run that is initialised from itself or from a checkpoint
@@ -21,10 +21,11 @@ def select(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
     """
     if not recipe.runs:
         raise InputError("runs: the recipe has none; add one, such as `runs: {mle: mle}`")
+    by_seed = {name: name.rpartition(".seed-")[0] for name in recipe.runs}
     for name in only:
-        if name not in recipe.runs:
+        if name not in recipe.runs and name not in by_seed.values():
             raise InputError(f"unknown run {name!r}{suggestion(name, recipe.runs)}")
-    names = _in_order(recipe, [name for name in recipe.runs if not only or name in only])
+    names = _in_order(recipe, [name for name in recipe.runs if not only or name in only or by_seed[name] in only])
     _check_lengths(recipe, names)
     return names
 
