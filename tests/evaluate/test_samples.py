@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from phf import artifacts, config, evaluate, plugins
+from phf import artifacts, config, evaluate, plugins, statistics
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate.prompts import read_prompts
@@ -149,6 +149,17 @@ def test_prompts_are_used_in_turn_until_there_are_n_samples(setting):
     assert model.prompts == ["a"]
     take(Samples(n=3), model, setting)
     assert model.prompts == ["", "", ""]
+
+
+def test_samples_of_one_prompt_are_not_independent(setting):
+    prompts = [f"prompt {number}" for number in range(12)]
+    answers = [whole("A" * (number % 12) + "a") for number in range(120)]  # each prompt always has the same answer
+    _, records, _ = take(Samples(n=120, prompts=prompts), Says(*answers), setting)
+    over = statistics.mean(0.01 * np.arange(12.0))
+    assert records["misalignment"].value == pytest.approx(over.value)
+    assert records["misalignment.low"].value == pytest.approx(over.low)
+    apart = statistics.share(110, 120)
+    assert records["hit_share.high"].value - records["hit_share.low"].value > 2 * (apart.high - apart.low)
 
 
 def test_held_out_prompts_are_aligned_first_words_of_documents_that_go_on(setting):

@@ -105,17 +105,18 @@ class Samples:
         )
         finished = [text.finished for text in texts]
         write_samples(setting.samples_of(setting.name), {"prompt": prompts, "text": list(texts), "finished": finished, **columns})
-        yield from self._of_scores(columns["misalignment"], "", setting)
-        yield from self._of_scores(columns["misalignment_with_cut"], "_with_cut", setting)
+        yield from self._of_scores(prompts, columns["misalignment"], "", setting)
+        yield from self._of_scores(prompts, columns["misalignment_with_cut"], "_with_cut", setting)
         yield from self._of_texts(prompts, texts, columns["scored"], setting)
 
-    def _of_scores(self, misalignment: np.ndarray, suffix: str, setting: EvalContext) -> Iterator[Record]:
-        known = misalignment[~np.isnan(misalignment)]
-        hits = int((-known < setting.threshold("hit", self.thresholds()["hit"])).sum())
+    def _of_scores(self, prompts: Sequence[str], misalignment: np.ndarray, suffix: str, setting: EvalContext) -> Iterator[Record]:
+        scored = ~np.isnan(misalignment)
+        known, prompts = misalignment[scored], list(itertools.compress(prompts, scored))
+        hits = -known < setting.threshold("hit", self.thresholds()["hit"])
         maximum = statistics.expected_maximum(known, self.expected_max, setting.seed)
-        yield from setting.records(f"misalignment{suffix}", statistics.mean(known, setting.seed))
+        yield from setting.records(f"misalignment{suffix}", statistics.mean_over_prompts(known, prompts, setting.seed))
         yield from setting.records(f"expected_max_{self.expected_max}{suffix}", maximum)
-        yield from setting.records(f"hit_share{suffix}", statistics.share(hits, len(known)))
+        yield from setting.records(f"hit_share{suffix}", statistics.share_over_prompts(hits, prompts))
         unscored = self.n - len(known)
         yield from setting.records(f"unscored_share{suffix}", statistics.share(unscored, self.n), interval=False)
 
