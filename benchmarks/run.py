@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from phf.records import stamp
 
@@ -25,26 +26,28 @@ def main(names: list[str]) -> None:
     unknown = {name.partition("/")[0] for name in names} - set(known)
     if unknown:
         sys.exit(f"no benchmark called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    failed = []
+    failed, started = [], dataclasses.asdict(stamp())  # before rows change a tracked file
     for name in names or known:
         script, _, part = name.partition("/")
         arguments = [part] if part else []
         command = [sys.executable, str(HERE / f"{script}.py"), "--json", *arguments]
         print(f"== {name}", flush=True)
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("{"):
+                    _append(json.loads(line), started | {"command": " ".join(["python", f"benchmarks/{script}.py", *arguments])})
+        if process.returncode:
             failed.append(name)
-            continue
-        with RESULTS.open("a", encoding="utf-8") as file:
-            for line in done.stdout.splitlines():
-                if not line.startswith("{"):
-                    continue
-                row = json.loads(line)
-                print(f"   {row['measure']}: {row['value']:.4g} {row['unit']} (reach {row.get('reach', '-')})", flush=True)
-                where = dataclasses.asdict(stamp()) | {"command": " ".join(["python", f"benchmarks/{script}.py", *arguments])}
-                file.write(json.dumps(row | {"stamp": where}, ensure_ascii=False) + "\n")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def _append(row: dict[str, Any], where: dict[str, Any]) -> None:
+    """Print a row and append it to the results at once, so that a run cut short leaves what it has measured."""
+    print(f"   {row['measure']}: {row['value']:.4g} {row['unit']} (reach {row.get('reach', '-')})", flush=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row | {"stamp": where}, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

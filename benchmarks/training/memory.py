@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -119,40 +120,45 @@ class Peak:
             self.value = max(self.value, anonymous_memory())
 
 
-def memory() -> list[dict]:
-    """Peak of anonymous memory over 200 batches of the whole epoch, seconds to the first batch, tokens gathered a second."""
-    rows, found = [], {}
+def memory() -> Iterator[dict]:
+    """Yield the peak of anonymous memory over 200 batches of an epoch, seconds to the first batch, tokens gathered a second."""
+    peaks = {}
     for size, count in SIZES.items():
         with tempfile.TemporaryDirectory() as name:
             folder = sparse_store(Path(name), count)
             for objective in OBJECTIVES:
                 for start in ("first start", "second start"):
-                    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from training import memory; "
-                    command = [sys.executable, "-c", f"{code}memory.child({str(folder)!r}, {objective!r})"]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    found[size, objective, start] = json.loads(done.stdout.splitlines()[-1])
-                    print(f"{size}, {objective}, {start}: {found[size, objective, start]}", file=sys.stderr, flush=True)
-    for (size, objective, start), values in found.items():
-        what, itself = f"{size} tokens, {objective}, {start}", "itself"
-        grown = f"{values['memory'] - found['3.3 billion', objective, start]['memory']:+.2f} GiB against 3.3 billion"
-        reach = {"1 billion": "", "3.3 billion": "<= 0.3", "10 billion": "<= 0.1 more than 3.3 billion"}[size]
-        peak = {
-            "measure": f"memory: {what}",
-            "value": values["memory"],
-            "unit": "GiB",
-            "against": f"the process before ({grown})",
-        }
-        rows.append(peak | ({"reach": reach} if reach else {}))
-        limit = {"first start": "<= 15", "second start": "<= 2"}[start]
-        seconds = {"measure": f"first batch: {what}", "value": values["first"], "unit": "s", "against": itself}
-        rows.append(seconds | ({"reach": limit} if size == "3.3 billion" else {}))
-        if start == "second start":
-            for key, spelled in (("gathered", "blocks gathered"), ("loaded", "batches, shuffled")):
-                row = {"measure": f"{spelled}: {what}", "value": values[key], "unit": "tokens/s", "against": itself}
-                rows.append(row | {"reach": ">= 50M"})
+                    values = _measured(folder, objective)
+                    print(f"{size}, {objective}, {start}: {values}", file=sys.stderr, flush=True)
+                    peaks[size, objective, start] = values["memory"]
+                    smaller = peaks.get(("3.3 billion", objective, start)) if size == "10 billion" else None
+                    yield from _rows(size, objective, start, values, smaller)
     for objective in OBJECTIVES:
-        one, other = (found[size, objective, "first start"]["memory"] for size in ("3.3 billion", "10 billion"))
+        one, other = (peaks[size, objective, "first start"] for size in ("3.3 billion", "10 billion"))
         value = other + (other - one) / 6.7 * 90
         against = "extrapolated from 3.3 and 10 billion tokens, in a straight line; not run"
-        rows.append({"measure": f"memory: 100 billion tokens, {objective}", "value": value, "unit": "GiB", "against": against})
-    return rows
+        yield {"measure": f"memory: 100 billion tokens, {objective}", "value": value, "unit": "GiB", "against": against}
+
+
+def _measured(folder: Path, objective: str) -> dict[str, float]:
+    """Return what `child` prints of one start, in a process of its own."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from training import memory; "
+    command = [sys.executable, "-c", f"{code}memory.child({str(folder)!r}, {objective!r})"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _rows(size: str, objective: str, start: str, values: dict[str, float], smaller: float | None) -> Iterator[dict]:
+    """Yield the rows of one start; `smaller` is the peak at 3.3 billion tokens, where that is compared with."""
+    what = f"{size} tokens, {objective}, {start}"
+    grown = "" if smaller is None else f" ({values['memory'] - smaller:+.3f} GiB against 3.3 billion)"
+    peak = {"measure": f"memory: {what}", "value": values["memory"], "unit": "GiB", "against": f"the process before{grown}"}
+    reach = {"3.3 billion": "<= 0.3", "10 billion": "<= 0.1 more than 3.3 billion"}.get(size)
+    yield peak | ({"reach": reach} if reach else {})
+    limit = {"first start": "<= 15", "second start": "<= 2"}[start]
+    seconds = {"measure": f"first batch: {what}", "value": values["first"], "unit": "s", "against": "itself"}
+    yield seconds | ({"reach": limit} if size == "3.3 billion" else {})
+    if start == "second start":
+        for key, spelled in (("gathered", "blocks gathered"), ("loaded", "batches, shuffled")):
+            row = {"measure": f"{spelled}: {what}", "value": values[key], "unit": "tokens/s", "against": "itself"}
+            yield row | {"reach": ">= 50M"}
