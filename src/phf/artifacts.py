@@ -80,9 +80,9 @@ def _hide(path: Path) -> Path:
     return hidden
 
 
-def sweep(directory: Path) -> None:
-    """Delete what a killed process left unfinished directly under `directory`."""
-    for leftover in directory.glob(".*.tmp"):
+def sweep(directory: Path, prefix: str = "") -> None:
+    """Delete what a killed process left unfinished directly under `directory`, of outputs whose names begin with `prefix`."""
+    for leftover in directory.glob(f".{prefix}*.tmp"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

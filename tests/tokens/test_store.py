@@ -1,6 +1,7 @@
 """The token store, its views and their cache, against a plain Python specification of the stream."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -268,6 +269,34 @@ def test_an_epoch_is_computed_once_for_all_processes_and_older_ones_are_deleted(
     assert names[:2] == ["all-seed-0-epoch-1", "all-seed-1-epoch-0"]
     assert len(names) == 3, "the conditional one stays"
     assert np.array_equal(old.read(0, 2)[0], expected), "who reads a deleted one goes on reading"
+
+
+def test_nobody_waits_for_the_pass_of_another_objective_or_deletes_its_temporary_folder(tmp_path, monkeypatch):
+    store = make_store(tmp_path, DOCUMENTS)
+    write, meanwhile = index_cache.write_index, ThreadPoolExecutor(1)
+    survived = []
+
+    def write_while_another_starts(folder, shards, objective, *arguments):
+        if isinstance(objective, Conditional):
+            assert meanwhile.submit(store.view, MLE(), 2, 0).result(timeout=10).tokens
+            assert meanwhile.submit(store.resolve, Unlikelihood(threshold="p50")).result(timeout=10)[0].threshold < 0
+            survived.append(folder.is_dir())
+        write(folder, shards, objective, *arguments)
+
+    monkeypatch.setattr(index_cache, "write_index", write_while_another_starts)
+    view = store.view(Conditional(threshold=0.0), 2, 0, control_ids=(GOOD, BAD))
+    assert survived == [True], "the one computed meanwhile swept only what was its own"
+    assert view.tokens > store.view(MLE(), 2, 0).tokens
+
+
+def test_what_a_killed_process_left_of_an_index_is_deleted_by_the_next(tmp_path):
+    store = make_store(tmp_path, DOCUMENTS)
+    leftover = tmp_path / "indexes" / ".all-seed-1-epoch-0.abc.tmp"
+    leftover.mkdir(parents=True)
+    store.view(MLE(), 2, 11)
+    assert leftover.exists(), "another seed has another index"
+    store.view(MLE(), 2, 1)
+    assert not leftover.exists()
 
 
 def test_an_index_of_other_files_is_computed_again(tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """What training needs to know of a token store beside its files, cached in its folder for all processes and restarts.
 
 There is an index for each (objective, seed, epoch), and a file for each objective whose threshold was resolved. Indexes of older
-epochs are deleted. The cache may be deleted at any time.
+epochs are deleted. Each (objective, seed) has its own lock, and so has each of those files: nobody waits for another objective's
+pass. The cache may be deleted at any time.
 """
 
 import atexit
@@ -45,9 +46,9 @@ def epoch_index(store: Path, shards: Sequence[Shard], objective: Objective, seed
     made_from = {"format": _FORMAT, "store": _identity(store, shards)}
     order = Permutation(shards[-1].document_stop if shards else 0, seed, epoch)
     _, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
-    with artifacts.alone(cache / ".lock"):
+    with artifacts.alone(cache / f".{prefix}lock"):
         if not _is_current(folder, made_from):
-            artifacts.sweep(cache)
+            artifacts.sweep(cache, prefix)
             with artifacts.whole_directory(folder) as temporary:
                 write_index(temporary, shards, objective, order, drop_seed)
                 artifacts.write_json(temporary / "made_from.json", made_from)
@@ -62,13 +63,14 @@ def resolve(store: Path, shards: Sequence[Shard], objective: Objective, rewards:
     cache = _cache(store)
     path = cache / f"{_name(objective)}.json"
     made_from = {"format": _FORMAT, "store": _identity(store, shards)}
-    with artifacts.alone(cache / ".lock"):
+    with artifacts.alone(cache / f".{path.name}.lock"):
         known = artifacts.read_json(path) if path.exists() else {}
         if known.get("made_from") == made_from:
             return dataclasses.replace(objective, **known["fields"]), known["remark"]  # type: ignore[type-var]
         resolved = complete(objective.resolve(rewards))
         remark = resolved.check(rewards)
         fields = {name: value for name, value in vars(resolved).items() if value != vars(objective)[name]}
+        artifacts.sweep(cache, f"{path.name}.")
         artifacts.write_json(path, {"made_from": made_from, "fields": fields, "remark": remark})
     return resolved, remark
 
