@@ -112,13 +112,29 @@ def _acquire(folder: Path) -> filelock.BaseFileLock:
             lock.acquire(timeout=0)
             return lock
         except filelock.Timeout:
-            if (about := _read_owner(folder)) is not None or attempt == _ATTEMPTS - 1:
+            about = _read_owner(folder)
+            if _has_ended(about):  # killed: a child that it had just forked holds the lock until its own program starts
+                time.sleep(0.1)
+            elif about is not None or attempt == _ATTEMPTS - 1:
                 raise InUse(_describe(folder, about)) from None
         except FileNotFoundError:  # its last worker has just removed the folder
             if attempt == _ATTEMPTS - 1:
                 raise
         time.sleep(0.01)
-    raise AssertionError("unreachable")
+    raise InUse(_describe(folder, _read_owner(folder)))
+
+
+def _has_ended(about: dict[str, Any] | None) -> bool:
+    """Return whether the owner of a lock was a process of this host that is gone."""
+    if about is None or about.get("host") != socket.gethostname() or not isinstance(about.get("pid"), int):
+        return False
+    try:
+        os.kill(about["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _take_over(folder: Path, task: str) -> None:

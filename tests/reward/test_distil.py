@@ -28,7 +28,7 @@ def test_a_reward_model_learns_what_a_judge_says(tmp_path):
     texts = [" ".join(text.split()) for text in dict.fromkeys(column) if 0 < len(text) < 300][:1200]
     pq.write_table(pa.table({"text": texts[:900]}), tmp_path / "sample.parquet")
     with judge_server(reply) as server:
-        scorer = {"name": "judge", "url": server.url, "model": "m", "rubric": "From 1 to 10?\n{text}", "max_calls": 900}
+        scorer = {"name": "judge", "url": server.url, "model": "m", "rubric": "From 1 to 10?\n{text}", "max_calls": 3_000}
         options = {"scorer": {**scorer, "cache": str(tmp_path / "cache")}, "segmenter": "document"}
         corpus = config.Corpus(inputs=[str(tmp_path / "sample.parquet")])
         summary = annotate(corpus, config.check(config.Annotate, options, "annotate"), tmp_path / "judged")
