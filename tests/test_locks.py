@@ -149,10 +149,12 @@ def test_where_the_file_system_has_no_locks_a_file_takes_their_place(tmp_path, m
 
 def test_a_lock_that_a_dying_child_still_holds_is_waited_for(tmp_path):
     program = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom phf.locks import exclusive\n"
+        "import os, subprocess, sys\nfrom pathlib import Path\nfrom phf.locks import exclusive\n"
         "with exclusive(Path(sys.argv[1]), 'annotate'):\n"
-        "    if os.fork() == 0:\n        time.sleep(1.0)\n        os._exit(0)\n"
-        "    os._exit(9)\n"
+        "    handles = [int(name) for name in os.listdir('/proc/self/fd')]\n"
+        "    held = [h for h in handles if os.path.realpath(f'/proc/self/fd/{h}').endswith('.lock')]\n"
+        "    subprocess.Popen(['sleep', '1'], pass_fds=held)\n"
+        "    os._exit(9 if held else 1)\n"
     )
     out = tmp_path / "out"
     assert subprocess.Popen([sys.executable, "-c", program, str(out)]).wait(60) == 9  # its child is still there
