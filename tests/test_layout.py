@@ -77,7 +77,9 @@ def test_whoever_looks_for_checkpoints_passes_over_a_users_own(run):
 
     for step, path in run.checkpoints().items():
         (path / "config.json").write_text("{}")
-        (path / "phf.json").write_text(json.dumps({"step": step, "tokens": step * 10, "run": "mle"}))
+        (path / "phf.json").write_text(
+            json.dumps({"step": step, "tokens": step * 10, "run": "mle", "control_tokens": [], "segmenter": "lines"})
+        )
     (run.checkpoint_folder / "step-best" / "phf.json").write_text(json.dumps({"step": 500, "tokens": 5000}))
     assert lm.find_checkpoint(str(run.path)).step == 100
     assert lm.checkpoints_of(str(run.path)) == [str(run.checkpoint(step)) for step in (9, 20, 100)]
