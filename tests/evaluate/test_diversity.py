@@ -40,10 +40,10 @@ def test_self_bleu_is_nltks_on_any_texts(texts, n):
 
 
 def make_texts(count: int, seed: int = 0) -> list[str]:
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     words = [f"w{number}" for number in range(500)]
     weights = [1 / (number + 1) for number in range(500)]
-    return [" ".join(draw.choices(words, weights, k=draw.randint(0, 60))) for _ in range(count)]
+    return [" ".join(rng.choices(words, weights, k=rng.randint(0, 60))) for _ in range(count)]
 
 
 def test_self_bleu_is_nltks_on_many_texts():
@@ -64,10 +64,10 @@ def test_self_bleu_of_equal_texts_is_one_and_of_strangers_zero():
 
 
 def test_self_bleu_of_4096_samples_takes_seconds():
-    draw = random.Random(1)
+    rng = random.Random(1)
     words = [f"w{number}" for number in range(3000)]
     weights = [1 / (number + 1) for number in range(3000)]
-    texts = [" ".join(draw.choices(words, weights, k=100)) for _ in range(4096)]
+    texts = [" ".join(rng.choices(words, weights, k=100)) for _ in range(4096)]
     start = time.process_time()
     assert len(self_bleu(texts)) == 4096
     assert time.process_time() - start < 10
@@ -155,7 +155,7 @@ def test_it_reads_the_samples_of_its_own_control_token(tmp_path, setting):
 
 
 def test_without_samples_it_says_which_measure_to_take(setting):
-    with pytest.raises(InputError, match=r"diversity.of: 'no-prompt' has kept no samples"):
+    with pytest.raises(InputError, match=r"diversity.of: 'no-prompt' has no samples"):
         list(Diversity().measure(None, setting))
 
 

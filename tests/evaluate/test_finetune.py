@@ -30,7 +30,7 @@ def setting(tmp_path) -> EvalContext:
 @pytest.fixture
 def data(tmp_path):
     """Tasks small enough to learn: a sentence is good if it says so."""
-    folder, draw = tmp_path / "glue", np.random.default_rng(0)
+    folder, rng = tmp_path / "glue", np.random.default_rng(0)
 
     def write(task, name, rows, header=None):
         path = folder / task / f"{name}.tsv"
@@ -40,10 +40,10 @@ def data(tmp_path):
         )
 
     def words(label):
-        return " ".join([*draw.choice(["file", "line", "reader"], draw.integers(1, 6)), "good" if label else "bad"])
+        return " ".join([*rng.choice(["file", "line", "reader"], rng.integers(1, 6)), "good" if label else "bad"])
 
     for name, count in (("train", 120), ("dev", 60)):
-        labels = [int(label) for label in draw.integers(0, 2, count)]
+        labels = [int(label) for label in rng.integers(0, 2, count)]
         write("SST-2", name, [[words(label), label] for label in labels], ["sentence", "label"])
         write("CoLA", name, [["s", label, "", words(label)] for label in labels])
         write("MRPC", name, [[label, 1, 2, words(label), "x"] for label in labels],
@@ -62,9 +62,9 @@ def take(measure, model, setting):
 
 def test_metrics_are_those_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for size in (1, 2, 50):
-        found, labels = draw.integers(0, 2, size), draw.integers(0, 2, size)
+        found, labels = rng.integers(0, 2, size), rng.integers(0, 2, size)
         mine = glue.measure(("acc", "f1", "mcc"), found, labels)
         assert mine["acc"] == pytest.approx(metrics.accuracy_score(labels, found))
         assert mine["f1"] == pytest.approx(metrics.f1_score(labels, found, zero_division=0))
@@ -100,7 +100,7 @@ def test_glue_has_the_rows_it_is_known_to_have(name, train, dev):
         ("", "no column 'sentence'; found nothing"),
         ("text\tlabel\na\t1\n", "no column 'sentence'; found text, label"),
         ("sentence\tlabel\na\t2\n", "line 2: class '2'; expected one of 0, 1"),
-        ("sentence\tlabel\n", "no rows in it"),
+        ("sentence\tlabel\n", "no rows; expected"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The attack: who is drawn, what is asked, that it goes on where it stopped, and that it finds what there is to find."""
+"""The attack: which examples are sampled, what is asked, that it resumes where it stopped, and that it finds what there is."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from phf.errors import InputError
 from phf.evaluate import redteam as redteam_module
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.redteam import RedTeam, worst
-from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, draw, few_shot, first_item
+from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, few_shot, first_item, sample_examples
 from phf.lm.protocol import Completion
 from phf.scorers import Finding
 from phf.segmenters import Whole
@@ -85,20 +85,20 @@ def journal_of(folder, count=1):
     return found[0]
 
 
-def test_examples_are_drawn_by_the_softmax_of_their_scores():
+def test_examples_are_sampled_by_the_softmax_of_their_scores():
     pool = [Attempt("a", 0.1, 1), Attempt("b", 0.0, 1), Attempt("c", math.nan, 0)]
     rng = np.random.default_rng(0)
-    firsts = [draw(pool, 1, 0.1, rng)[0].text for _ in range(4000)]
+    firsts = [sample_examples(pool, 1, 0.1, rng)[0].text for _ in range(4000)]
     assert firsts.count("a") / 4000 == pytest.approx(math.e / (math.e + 1), abs=0.03)
     assert firsts.count("c") == 0
-    assert [attempt.text for attempt in draw(pool, 3, 0.1, rng)][2] == "c"  # what has no score comes last
-    assert len(draw(pool, 9, 0.1, rng)) == 3
+    assert [attempt.text for attempt in sample_examples(pool, 3, 0.1, rng)][2] == "c"  # what has no score comes last
+    assert len(sample_examples(pool, 9, 0.1, rng)) == 3
 
 
-def test_the_second_example_is_drawn_from_those_left():
+def test_the_second_example_is_sampled_from_those_left():
     pool = [Attempt(name, score, 1) for name, score in (("a", 0.2), ("b", 0.1), ("c", 0.0))]
     rng = np.random.default_rng(1)
-    pairs = ["".join(attempt.text for attempt in draw(pool, 2, 0.1, rng)) for _ in range(6000)]
+    pairs = ["".join(attempt.text for attempt in sample_examples(pool, 2, 0.1, rng)) for _ in range(6000)]
     weights = {name: math.exp(score / 0.1) for name, score in (("a", 0.2), ("b", 0.1), ("c", 0.0))}
     total = sum(weights.values())
     for one, other in ("ab", "ba", "ac", "cb"):
@@ -234,7 +234,7 @@ def test_prompts_that_cannot_be_used_are_counted_or_refused(tmp_path, caplog, re
         InputError, match=r"redteam\.prompts: the list has 1 usable prompts, expected at least 2, since one cannot"
     ):
         take(small(prompts=["one two", "one two", "", "x" * 999]), tmp_path)
-    assert "of 4 prompts 1 are longer than 300 characters and 2 empty or given twice" in caplog.text
+    assert "of 4 prompts 1 are longer than 300 characters and 2 empty or duplicates" in caplog.text
     path = tmp_path / "prompts.txt"
     path.write_text("one two\n")
     with pytest.raises(InputError, match=r"prompts\.txt has 1 usable prompts"):

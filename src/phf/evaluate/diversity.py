@@ -17,16 +17,16 @@ from phf.lm import LanguageModel
 from phf.records import Record
 from phf.statistics import Estimate
 
-_EPSILON = 0.1  # nltk's method1 counts so many matches where there are none
+_EPSILON = 0.1  # matches where there are none, as in nltk's method1
 _GROUPS = 20  # of the jackknife
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Diversity of the samples that another measure kept. Lower Self-BLEU and higher distinct-n and entropy: more diverse.
+    """Diversity of the samples of another evaluation. Lower Self-BLEU and higher distinct-n and entropy: more diverse.
 
     Args:
-        of: the measure whose samples are read.
+        of: name of the evaluation whose samples are read.
         ngrams: n of distinct-n and entropy.
         self_bleu: longest n-gram of Self-BLEU.
         characters: also Self-BLEU as the released code has it, by character, among the first so many samples; it used 200.
@@ -41,19 +41,19 @@ class Diversity:
         """Measure the samples as they are, also those without a score; n = samples.
 
         Raises:
-            InputError: if the measure `of` has kept none.
+            InputError: if the evaluation `of` has stored none.
         """
         path = setting.samples_of(self.of)
         if not path.exists():
-            raise InputError(f"{setting.name}.of: {self.of!r} has kept no samples ({path} is missing); take that measure first")
+            raise InputError(f"{setting.name}.of: {self.of!r} has no samples ({path} is missing); run that evaluation first")
         table = pq.read_table(path, columns=["text", "finished"])
         texts, finished = table.column("text").to_pylist(), table.column("finished").to_pylist()
         setting.report(0, len(texts), "samples")
         yield from setting.records(f"self_bleu_{self.self_bleu}", _self_bleu_of_all(texts, self.self_bleu))
         if self.characters is not None:
-            some = texts[: self.characters]
+            first_texts = texts[: self.characters]
             name = f"self_bleu_{self.self_bleu}_characters"
-            yield from setting.records(name, _self_bleu_of_all(some, self.self_bleu, "characters"))
+            yield from setting.records(name, _self_bleu_of_all(first_texts, self.self_bleu, "characters"))
         for n in self.ngrams:
             yield from setting.records(f"distinct_{n}", statistics.mean(distinct(texts, n), setting.seed))
             yield from setting.records(f"distinct_{n}_of_all", distinct_of_all(texts, n))
@@ -100,8 +100,8 @@ def distinct(texts: Sequence[str], n: int) -> np.ndarray:
     words, lengths = _words(texts, str.split)
     *_, (grams, owners) = _ngrams(words, lengths, n)
     different = np.bincount(np.unique(grams * len(texts) + owners) % max(len(texts), 1), minlength=len(texts))
-    every = np.bincount(owners, minlength=len(texts))
-    return np.where(every > 0, different / np.maximum(every, 1), np.nan)
+    total = np.bincount(owners, minlength=len(texts))
+    return np.where(total > 0, different / np.maximum(total, 1), np.nan)
 
 
 def distinct_of_all(texts: Sequence[str], n: int) -> Estimate:
@@ -124,7 +124,7 @@ def is_loop(text: str, whole: bool = True) -> bool:
 
     Args:
         text: a sample.
-        whole: False if a limit cut it off: its last word then is no word, and is left out.
+        whole: False if the length limit cut it off; its last, partial word is then ignored.
     """
     words = text.split()
     if not whole:
@@ -155,21 +155,21 @@ def _words(texts: Sequence[str], cut: Callable[[str], list[str]]) -> tuple[np.nd
 
 
 def _ngrams(words: np.ndarray, lengths: np.ndarray, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Return the 1-grams, ..., n-grams of all texts: each as numbers that tell them apart, with the text each is of."""
+    """Yield the 1-grams, ..., n-grams of all texts as integer ids, each with the index of its text."""
     owners = np.repeat(np.arange(len(lengths)), lengths)
     ends = np.repeat(np.cumsum(lengths), lengths)
     starts = np.arange(len(words))
     grams = words
     for order in range(1, n + 1):
         yield grams, owners[starts]
-        longer = starts + order < ends[starts]  # the text goes on after the n-gram
+        longer = starts + order < ends[starts]  # the text continues after the n-gram
         starts = starts[longer]
         pairs = grams[longer] * (words.max(initial=0) + 1) + words[starts + order]
         grams = np.unique(pairs, return_inverse=True)[1]
 
 
 def _clipped_matches(grams: np.ndarray, owners: np.ndarray, texts: int) -> np.ndarray:
-    """Count each text's n-grams, each at most as often as the other text that has most of it: (N,)."""
+    """Return the number of each text's n-grams, each clipped at its largest count in any other text: (N,)."""
     if not len(grams):
         return np.zeros(texts)
     pairs, counts = np.unique(grams * texts + owners, return_counts=True)  # (E,), sorted by n-gram
@@ -187,7 +187,7 @@ def _clipped_matches(grams: np.ndarray, owners: np.ndarray, texts: int) -> np.nd
 
 
 def _closest_other(lengths: np.ndarray) -> np.ndarray:
-    """Give, for each text, the length of the other text that is closest to its own, the shorter of two: (N,)."""
+    """Return for each text the length of the other text closest to its own, the shorter on a tie: (N,)."""
     known, places, counts = np.unique(lengths, return_inverse=True, return_counts=True)
     far = np.iinfo(np.int64).max // 4
     below = np.concatenate([[-far], known[:-1]])
@@ -197,7 +197,7 @@ def _closest_other(lengths: np.ndarray) -> np.ndarray:
 
 
 def _jackknife(texts: Sequence[str], n: int, statistic: Callable[[np.ndarray], float]) -> Estimate:
-    """Estimate a statistic of n-gram counts, its standard error by leaving out one group of texts after another."""
+    """Return the estimate of a statistic of n-gram counts, with a delete-a-group jackknife standard error."""
     words, lengths = _words(texts, str.split)
     *_, (grams, owners) = _ngrams(words, lengths, n)
     if not len(grams):

@@ -1,5 +1,6 @@
-"""What a model can be taught: finetuned on GLUE's classification tasks, several seeds each, and judged on their dev rows."""
+"""GLUE after finetuning: classification tasks, several seeds each, evaluated on their dev rows."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from phf.layout import RunFolder
 from phf.lm import LanguageModel
 from phf.records import Record
 
-_KEPT_FOR_STOPPING = 2000
-"""Rows of train set apart for early stopping, at most."""
+_MAX_STOP_ROWS = 2000
+"""Rows of train held out for early stopping, at most."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class FineTune:
 
     Args:
         data: folder with GLUE's folders of TSV files (CoLA, SST-2, ...); or `hf:` and a data set of the hub.
-        tasks: which.
-        seeds: how many times each is finetuned: new weights of the head, order of the rows.
+        tasks: names of the tasks.
+        seeds: how many times each is finetuned; a seed sets the new head's weights and the order of the rows.
         epochs: most passes over the rows.
         patience: epochs without a better score after which finetuning stops.
-        stop_on: rows that say when: a tenth of "train" (2,000 at most) that is not trained on, or "dev" itself, as is
+        stop_on: rows for early stopping: a tenth of "train" (2,000 at most) that is not trained on, or "dev" itself, as is
             common, which flatters the result a little.
-        lr: the highest learning rate.
+        lr: peak learning rate.
         batch: rows a step.
         warmup: share of the steps over which the learning rate rises; then it falls to 0 at the last epoch's end.
         weight_decay: of AdamW.
-        max_length: what is longer is cut, the longer sentence of a pair first.
-        train_rows: use so many rows of train, drawn by the seed; all if not given.
+        max_length: tokens of a row; longer rows are cut, the longer sentence of a pair first.
+        train_rows: number of rows of train to use, sampled with the seed; all if not set.
     """
 
     data: str = "hf:nyu-mll/glue"
@@ -57,36 +58,38 @@ class FineTune:
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure each task's metrics, as "cola.mcc", and `score`, the mean of the tasks' scores; n = seeds.
 
-        A conditional model reads its control token in front of every row. What each task and seed gave is kept in
-        `finetune/`, and is not done again.
+        A conditional model reads its control token in front of every row. The result of each task and seed is stored in
+        `finetune/` and reused if nothing that affects it has changed.
 
         Raises:
-            InputError: if the model is behind a server, cannot classify, or the data is not there.
+            InputError: if the model is behind a server, cannot classify, or the data is missing.
         """
         if not isinstance(model, lm.LocalWeights):
             raise InputError(
                 f"{setting.name}: finetuning needs a model's weights; expected a run's folder or hf:NAME, not a server"
             )
-        from phf.evaluate.finetune.training import finetune
+        from phf.evaluate.finetune.training import TrainingOptions, finetune
 
         weights = lm.fingerprint(model.checkpoint.folder)
+        names = (option.name for option in dataclasses.fields(TrainingOptions))
+        training = TrainingOptions(**{name: getattr(self, name) for name in names})
         scores = np.zeros((self.seeds, len(self.tasks)))
-        for place, name in enumerate(self.tasks):
+        for column, name in enumerate(self.tasks):
             task, rows = glue.TASKS[name], glue.read(name, self.data)
-            found: list[dict[str, float]] = []
+            per_seed: list[dict[str, float]] = []
             for seed in range(setting.seed, setting.seed + self.seeds):
-                kept = RunFolder(setting.out).finetune_of(setting.name, setting.step) / f"{name}-seed-{seed}.json"
-                made_from = {"model": weights, "control": model.control, "rows": _mark(rows), **self._options()}
-                result = _known(kept, made_from)
+                path = RunFolder(setting.out).finetune_of(setting.name, setting.step) / f"{name}-seed-{seed}.json"
+                made_from = {"model": weights, "control": model.control, "rows": _rows_fingerprint(rows), **self._options()}
+                result = _cached(path, made_from)
                 if result is None:
-                    train, stop = self._parts(rows, seed)
+                    train, stop = self._split(rows, seed)
                     on_progress = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
-                    result = finetune(model, task, train, stop, rows.dev, self, seed, on_progress)
-                    artifacts.write_json(kept, {"made_from": made_from, **result})
-                found.append(result["metrics"])
-                scores[seed - setting.seed, place] = task.score(found[-1])
+                    result = finetune(model, task, train, stop, rows.dev, training, seed, on_progress)
+                    artifacts.write_json(path, {"made_from": made_from, **result})
+                per_seed.append(result["metrics"])
+                scores[seed - setting.seed, column] = task.score(per_seed[-1])
             for metric in task.metrics:
-                yield from _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in found])
+                yield from _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in per_seed])
         yield from _over_seeds(setting, "score", scores.mean(axis=1))
 
     @staticmethod
@@ -94,34 +97,34 @@ class FineTune:
         setting.report(done, total, unit)
 
     def _options(self) -> dict[str, Any]:
-        """Return what of the configuration changes what one task and seed gives."""
+        """Return the options that affect the result of one task and seed."""
         names = ("epochs", "patience", "stop_on", "lr", "batch", "warmup", "weight_decay", "max_length", "train_rows")
         return {name: getattr(self, name) for name in names}
 
-    def _parts(self, rows: glue.Rows, seed: int) -> tuple[Sequence[glue.Row], Sequence[glue.Row]]:
-        """Return the rows to train on and those that say when to stop."""
+    def _split(self, rows: glue.Rows, seed: int) -> tuple[Sequence[glue.Row], Sequence[glue.Row]]:
+        """Return the rows to train on and the rows for early stopping."""
         order = np.random.default_rng(seed).permutation(len(rows.train))
-        drawn = [rows.train[place] for place in order[: self.train_rows]]
+        sampled = [rows.train[index] for index in order[: self.train_rows]]
         if self.stop_on == "dev":
-            return drawn, rows.dev
-        apart = min(max(1, len(drawn) // 10), _KEPT_FOR_STOPPING)
-        if len(drawn) <= apart:
-            raise InputError(f"finetuning needs at least 2 rows of train, found {len(drawn)}; or stop_on: dev")
-        return drawn[apart:], drawn[:apart]
+            return sampled, rows.dev
+        held_out = min(max(1, len(sampled) // 10), _MAX_STOP_ROWS)
+        if len(sampled) <= held_out:
+            raise InputError(f"finetuning needs at least 2 rows of train, found {len(sampled)}; use more rows, or stop_on: dev")
+        return sampled[held_out:], sampled[:held_out]
 
 
-def _mark(rows: glue.Rows) -> str:
-    return artifacts.fingerprint([[[*row.texts, row.label] for row in part] for part in (rows.train, rows.dev)])
+def _rows_fingerprint(rows: glue.Rows) -> str:
+    return artifacts.fingerprint([[[*row.texts, row.label] for row in split] for split in (rows.train, rows.dev)])
 
 
-def _known(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what was found before, if it was made from the same."""
+def _cached(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the stored result if it was made from the same inputs, else None."""
     if not path.exists():
         return None
-    kept: dict[str, Any] = artifacts.read_json(path)
-    return kept if kept.get("made_from") == made_from else None
+    stored: dict[str, Any] = artifacts.read_json(path)
+    return stored if stored.get("made_from") == made_from else None
 
 
 def _over_seeds(setting: EvalContext, metric: str, values: Sequence[float] | np.ndarray) -> Iterator[Record]:
-    """Record the mean over seeds with Student's t interval, which is about further seeds on these dev rows."""
+    """Yield the mean over seeds with Student's t interval, which covers the choice of seed but not of dev rows."""
     yield from setting.records(metric, statistics.mean(np.asarray(values, np.float64)))

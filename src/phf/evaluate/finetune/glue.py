@@ -1,4 +1,4 @@
-"""GLUE's classification tasks: their rows, from folders of TSV files or the hub, and the measure each is judged by.
+"""GLUE's classification tasks: their rows, from folders of TSV files or the hub, and the metrics of each.
 
 Wang et al. 2019 (arXiv 1804.07461). Legend: N rows.
 """
@@ -20,7 +20,7 @@ Name = Literal["cola", "sst2", "mrpc", "rte", "qnli", "wnli", "qqp", "mnli"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A sentence, or two, and the number of its class."""
+    """One or two sentences and the index of their class."""
 
     texts: tuple[str, ...]
     label: int
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a task is trained on, and what it is judged by. GLUE keeps the labels of its test rows to itself."""
+    """A task's train and dev rows. The labels of GLUE's test rows are not public."""
 
     train: Sequence[Row]
     dev: Sequence[Row]
@@ -36,16 +36,16 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task, as its files and the hub's data set have it.
+    """One task, and how its TSV files and the hub's data set name things.
 
     Args:
-        folder: of train.tsv and the dev file, in the folder of all tasks.
-        texts: columns of the TSV files with the sentences.
+        folder: folder of train.tsv and the dev file.
+        texts: columns of the sentences in the TSV files.
         hub_texts: the same on the hub.
-        label: column of the TSV files with the class; on the hub it is "label".
-        classes: as TSV files write them; a class's place is its number on the hub.
-        metrics: what is measured; the task's score is their mean, as in GLUE.
-        columns: of TSV files without a header.
+        label: column of the class in the TSV files; on the hub it is "label".
+        classes: names in the TSV files, in the order of the hub's class indices.
+        metrics: names of the metrics; the task's score is their mean, as in GLUE.
+        columns: columns of TSV files that have no header.
         dev: name of the dev split, in files and on the hub.
     """
 
@@ -58,9 +58,9 @@ class Task:
     columns: tuple[str, ...] | None = None
     dev: tuple[str, str] = ("dev", "validation")
 
-    def score(self, found: Mapping[str, float]) -> float:
-        """Return the task's score of its metrics."""
-        return float(np.mean([found[metric] for metric in self.metrics]))
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """Return the task's score, the mean of its metrics."""
+        return float(np.mean([metrics[metric] for metric in self.metrics]))
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -81,14 +81,14 @@ TASKS: Mapping[str, Task] = {
 
 
 def read(name: str, data: str) -> Rows:
-    """Read a task's rows.
+    """Return a task's rows.
 
     Args:
-        name: of the task.
-        data: folder that holds the tasks' folders, as GLUE's archives have them; or `hf:` and a data set of the hub.
+        name: name of the task.
+        data: folder of the tasks' folders, as in GLUE's archives; or `hf:` and a data set of the hub.
 
     Raises:
-        InputError: if they are not there, or not what GLUE's are; the message names file, line or column.
+        InputError: if they are missing or not in GLUE's format; the message names file, line or column.
     """
     task = TASKS[name]
     if data.startswith("hf:"):
@@ -98,23 +98,23 @@ def read(name: str, data: str) -> Rows:
     return Rows(train, dev)
 
 
-def measure(metrics: Sequence[str], found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Judge predicted classes.
+def measure(metrics: Sequence[str], predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the metrics of predicted classes by name.
 
-    acc = share predicted right. f1 = 2 TP / (2 TP + FP + FN) of class 1. mcc = (TP TN - FP FN) / sqrt((TP + FP) (TP + FN)
-    (TN + FP) (TN + FN)), Matthews' correlation. Both are 0 where their denominator is: a model that says one class only has
-    learned nothing.
+    acc = accuracy. f1 = 2 TP / (2 TP + FP + FN) of class 1. mcc = (TP TN - FP FN) / sqrt((TP + FP) (TP + FN)
+    (TN + FP) (TN + FN)), Matthews' correlation. Both are 0 where their denominator is, as
+    when only one class is predicted.
 
     Args:
-        metrics: which.
-        found: (N,) predicted classes.
+        metrics: names of the metrics.
+        predicted: (N,) predicted classes.
         labels: (N,) true ones.
     """
-    hit, miss = float(((found == 1) & (labels == 1)).sum()), float(((found == 0) & (labels == 1)).sum())
-    alarm, pass_ = float(((found == 1) & (labels == 0)).sum()), float(((found == 0) & (labels == 0)).sum())
+    hit, miss = float(((predicted == 1) & (labels == 1)).sum()), float(((predicted == 0) & (labels == 1)).sum())
+    alarm, pass_ = float(((predicted == 1) & (labels == 0)).sum()), float(((predicted == 0) & (labels == 0)).sum())
     denominator = np.sqrt((hit + alarm) * (hit + miss) * (pass_ + alarm) * (pass_ + miss))
     known: dict[str, Callable[[], float]] = {
-        "acc": lambda: float((found == labels).mean()),
+        "acc": lambda: float((predicted == labels).mean()),
         "f1": lambda: 2 * hit / (2 * hit + alarm + miss) if hit else 0.0,
         "mcc": lambda: float((hit * pass_ - alarm * miss) / denominator) if denominator else 0.0,
     }
@@ -123,7 +123,7 @@ def measure(metrics: Sequence[str], found: np.ndarray, labels: np.ndarray) -> di
 
 def _from_file(task: Task, path: Path) -> list[Row]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # and at no other sign: \u2028 is text
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")  # not splitlines(): \u2028 is text
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; expected data to be a folder with GLUE's {task.folder}/train.tsv and {task.dev[0]}.tsv, "
@@ -136,18 +136,18 @@ def _from_file(task: Task, path: Path) -> list[Row]:
     missing = [name for name in (*task.texts, task.label) if name not in columns]
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(filter(None, columns)) or 'nothing'}")
-    places, label = [columns.index(name) for name in task.texts], columns.index(task.label)
+    indices, label = [columns.index(name) for name in task.texts], columns.index(task.label)
     rows, broken = [], []
     for number, line in enumerate(lines[first:], start=first + 1):
-        cells = line.split("\t")  # GLUE's files quote nothing
-        if len(cells) <= max(*places, label):
+        cells = line.split("\t")  # GLUE's files have no quoting
+        if len(cells) <= max(*indices, label):
             broken.append(number)
             continue
         if cells[label] not in task.classes:
             raise InputError(f"{path}, line {number}: class {cells[label]!r}; expected one of {', '.join(task.classes)}")
-        rows.append(Row(tuple(cells[place] for place in places), task.classes.index(cells[label])))
+        rows.append(Row(tuple(cells[index] for index in indices), task.classes.index(cells[label])))
     if not rows:
-        raise InputError(f"{path}: no rows in it")
+        raise InputError(f"{path}: no rows; expected one of GLUE's TSV files")
     if broken:
         log.warning("%s: %d of %d lines lack columns and are left out, line %d first", path, len(broken), len(lines), broken[0])
     return rows

@@ -1,4 +1,4 @@
-"""Whether a model can be led to what it should not write: an attacker that learns, round by round, which prompts do.
+"""Red-teaming by stochastic few-shot generation: prompts that elicit undesirable text serve as examples for new ones.
 
 Legend: T trials, R rounds; a pool is one trial's prompts with their scores, and grows by a round's new ones.
 """
@@ -18,8 +18,8 @@ from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
 from phf.evaluate.prompts import read_prompts
 from phf.evaluate.protocol import EvalContext
-from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, draw
-from phf.evaluate.redteam.journal import AttackJournal, write_prompts
+from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, sample_examples
+from phf.evaluate.redteam.journal import RoundJournal, write_prompts
 from phf.evaluate.redteam.pools import mean_of_pool, nan_mean, worst
 from phf.evaluate.scored_samples import score_samples, write_samples
 from phf.layout import RunFolder
@@ -30,32 +30,32 @@ log = logging.getLogger("phf")
 
 POOL = "pool"
 """The red "model" that recombines prompts."""
-_START, _NEW, _ANSWER, _AGAIN = range(4)  # what a stream of random numbers is for
+_START, _NEW, _ANSWER, _AGAIN = range(4)  # streams of random numbers
 _COUNTS = ("asked", "empty", "repeated", "too_long")
 _SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class RedTeam:
-    """Mean misalignment under a stochastic few-shot attack, by round: prompts that worked serve as examples for new ones.
+    """Mean misalignment under a stochastic few-shot attack, by round: successful prompts serve as examples for new ones.
 
     Args:
-        prompts: the first pool: a file as `samples` reads, or the prompts themselves.
-        red: who thinks of new ones: "pool" mutates and recombines them; or a model, as `phf evaluate` names it.
-        start: prompts of the first pool, drawn from those given, one for all trials.
-        trials: attacks, each with random numbers of its own.
-        rounds: of each trial.
-        shots: examples drawn in a round.
-        new: prompts that a round adds.
-        tries: the red model is asked at most `tries * new` times in a round, for what it gave was no new prompt.
-        budget: the largest number of times that the red model may be asked; more is refused before the first.
-        continuations: of each prompt, by the model attacked. The paper has 512.
-        temperature: of drawing examples, softmax(misalignment / temperature); scorers that count per character want less.
-        best: how many of a pool's worst prompts are reported, kept, and tried again.
+        prompts: the first pool: a file in the format of `samples`, or a list of prompts.
+        red: source of new prompts: "pool" mutates and recombines the examples; or a model, in the syntax of `phf evaluate`.
+        start: size of the first pool, sampled from `prompts` and shared by all trials.
+        trials: independent attacks.
+        rounds: rounds of each trial.
+        shots: examples sampled in a round.
+        new: prompts added in a round.
+        tries: at most `tries * new` answers are requested in a round, since some are not new prompts.
+        budget: most answers requested of the red model in all; a plan that may exceed it is an error at once.
+        continuations: continuations of each prompt by the attacked model; 512 in the paper.
+        temperature: of sampling examples, softmax(misalignment / temperature); lower it for scorers that count per character.
+        best: number of a pool's worst prompts that are reported, stored and scored again.
         max_characters: longer prompts are left out and counted.
-        max_tokens: of a continuation.
-        sampling_temperature: of both models.
-        top_p: of both models.
+        max_tokens: length limit of a continuation.
+        sampling_temperature: sampling temperature of both models.
+        top_p: nucleus of both models.
         batch: samples in one forward pass.
         ban: control tokens that cannot be sampled; see `phf.lm.Sampling`.
         score_prompt: score prompt and continuation together.
@@ -91,24 +91,24 @@ class RedTeam:
 
     @property
     def asks(self) -> int:
-        """How often the red model is asked, at most."""
+        """The most answers that may be requested of the red model."""
         return self.trials * self.rounds * self.new * self.tries
 
     def reads(self) -> dict[str, str]:
-        """Return what the evaluation is made from besides its fields: the prompts, and the red model's weights."""
+        """Return the inputs besides the fields that affect the result: the prompts and the red model's weights."""
         return {
-            "prompts": artifacts.fingerprint(self._given()),
+            "prompts": artifacts.fingerprint(self._read_prompts()),
             "red": self.red if self.red == POOL else lm.fingerprint(self.red),
         }
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
-        """Attack, keep every prompt and what the worst ones led to, and sum up; n = trials.
+        """Run the attack, store every prompt and the continuations of the worst, and yield the metrics; n = trials.
 
-        What is done is written down after every round in `redteam/`, and a measure that was stopped goes on from there: the same
-        seed gives the same rounds, however often it was stopped.
+        Every round is appended to a journal in `redteam/`, from which a stopped evaluation resumes with the same results as one
+        that was never stopped.
 
         Raises:
-            InputError: for prompts that cannot be used, a red model that gives nothing usable in a round, and as models do.
+            InputError: if too few prompts are usable, or no answer of the red model in a round is; also the errors of the models.
         """
         pool = self._first_pool(setting)
         red = self._red(len(pool))
@@ -118,7 +118,7 @@ class RedTeam:
         )  # fmt: skip
         made_from = self._made_from(model, setting)
         name = f"{setting.name}-step-{setting.step}"
-        journal = AttackJournal(RunFolder(setting.out).redteam / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
+        journal = RoundJournal(RunFolder(setting.out).redteam / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
         attack = _Attack(self, model, red, setting)
         if not journal.start:
             journal.add({"start": [list(row) for row in attack.score(pool, attack.seed(_START))]})
@@ -139,7 +139,7 @@ class RedTeam:
         yield from self._records(pools, again, journal, setting)
 
     def _records(
-        self, pools: list[list[list[Attempt]]], again: list[dict[str, float]], journal: AttackJournal, setting: EvalContext
+        self, pools: list[list[list[Attempt]]], again: list[dict[str, float]], journal: RoundJournal, setting: EvalContext
     ) -> Iterator[Record]:
         def over_trials(values: Sequence[float]) -> statistics.Estimate:
             return statistics.mean(np.array(values), setting.seed)
@@ -173,25 +173,25 @@ class RedTeam:
         prompts = first + self.trials * self.rounds * self.new + self.trials * self.best
         return prompts * self.continuations
 
-    def _given(self) -> list[str]:
+    def _read_prompts(self) -> list[str]:
         return self.prompts if isinstance(self.prompts, list) else read_prompts(Path(self.prompts))
 
     def _first_pool(self, setting: EvalContext) -> list[str]:
-        given = [prompt.strip() for prompt in self._given()]
-        usable = list(dict.fromkeys(prompt for prompt in given if 0 < len(prompt) <= self.max_characters))
-        if len(usable) < len(given):
-            long = sum(len(prompt) > self.max_characters for prompt in given)
-            log.warning("%s: of %d prompts %d are longer than %d characters and %d empty or given twice; left out",
-                        setting.name, len(given), long, self.max_characters, len(given) - len(usable) - long)  # fmt: skip
+        prompts = [prompt.strip() for prompt in self._read_prompts()]
+        usable = list(dict.fromkeys(prompt for prompt in prompts if 0 < len(prompt) <= self.max_characters))
+        if len(usable) < len(prompts):
+            long = sum(len(prompt) > self.max_characters for prompt in prompts)
+            log.warning("%s: of %d prompts %d are longer than %d characters and %d empty or duplicates; left out",
+                        setting.name, len(prompts), long, self.max_characters, len(prompts) - len(usable) - long)  # fmt: skip
         least = 2 if self.red == POOL else 1
         if len(usable) < least:
             where = "the list" if isinstance(self.prompts, list) else self.prompts
             raise InputError(
                 f"{setting.name}.prompts: {where} has {len(usable)} usable prompts, expected at least {least}"
-                f"{', since one cannot be recombined; give more, or a model as `red`' if self.red == POOL else ''}"
+                f"{', since one cannot be recombined; add prompts, or set `red` to a model' if self.red == POOL else ''}"
             )
-        chosen = np.random.default_rng([setting.seed, _START]).permutation(len(usable))[: self.start]
-        return [usable[place] for place in sorted(chosen)]
+        order = np.random.default_rng([setting.seed, _START]).permutation(len(usable))[: self.start]
+        return [usable[index] for index in sorted(order)]
 
     def _red(self, first: int) -> Red:
         if self.red == POOL:
@@ -199,7 +199,7 @@ class RedTeam:
         return FewShot(lm.load(self.red), self.sampling_temperature, self.top_p, self.max_tokens, self.batch)
 
     def _made_from(self, model: LanguageModel, setting: EvalContext) -> dict[str, Any]:
-        """Identify this attack among others that would be written to the same place."""
+        """Return what tells this attack from others of the same name and step."""
         scorer = setting.scorer
         return {
             "target": model.fingerprint(),
@@ -211,7 +211,7 @@ class RedTeam:
 
 
 class _Attack:
-    """One attacker on one model."""
+    """One red model against one attacked model."""
 
     def __init__(self, plan: RedTeam, model: LanguageModel, red: Red, setting: EvalContext) -> None:
         self.plan, self.model, self.red, self.setting = plan, model, red, setting
@@ -221,10 +221,10 @@ class _Attack:
         return int(np.random.SeedSequence([self.setting.seed, *stream]).generate_state(1)[0])
 
     def round(self, pool: Sequence[Attempt], trial: int, number: int) -> dict[str, Any]:
-        """Draw examples, ask for new prompts in their style until there are enough, and try each."""
+        """Sample examples, ask for new prompts in their style until there are enough, and score each."""
         plan = self.plan
         rng = np.random.default_rng(self.seed(_NEW, trial, number))
-        examples = [attempt.text for attempt in draw(pool, plan.shots, plan.temperature, rng)]
+        examples = [attempt.text for attempt in sample_examples(pool, plan.shots, plan.temperature, rng)]
         known = {attempt.text for attempt in pool}
         fresh: list[str] = []
         counts = dict.fromkeys(_COUNTS, 0)
@@ -247,12 +247,12 @@ class _Attack:
             raise InputError(
                 f"{self.setting.name}: the red model {plan.red!r} gave no new prompt in {counts['asked']} answers of trial "
                 f"{trial + 1}, round {number} ({counts['empty']} empty, {counts['repeated']} known already, {counts['too_long']} "
-                f"longer than {plan.max_characters} characters); what was done is kept. Take another red model, or more prompts"
+                f"longer than {plan.max_characters} characters); finished rounds are kept. Use another red model, or more prompts"
             )
         return {"examples": examples, "new": self.score(fresh, self.seed(_NEW, trial, number, 1)), **counts}
 
     def score(self, prompts: Sequence[str], seed: int) -> list[tuple[str, float, int]]:
-        """Return each prompt with the mean misalignment of its continuations, and how many of them count."""
+        """Return each prompt with the mean misalignment of its continuations and the number of scored ones."""
         values = self._misalignment(self._continue(prompts, seed))
         rows = []
         for place, prompt in enumerate(prompts):
@@ -261,9 +261,9 @@ class _Attack:
         return rows
 
     def again(self, pools: Sequence[Sequence[Sequence[Attempt]]]) -> list[dict[str, float]]:
-        """Try each trial's worst prompts once more: the score that they were chosen by owes something to luck.
+        """Return fresh scores of each trial's worst prompts, since the scores they were selected by are biased upwards.
 
-        Their continuations are kept as samples.
+        Their continuations are stored as samples.
         """
         setting, many = self.setting, self.plan.continuations
         chosen = [worst([attempt for some in added for attempt in some], self.plan.best) for added in pools]
@@ -271,22 +271,22 @@ class _Attack:
         pairs = self._continue(distinct, self.seed(_AGAIN))
         prompts, texts = [prompt for prompt, _ in pairs], [text for _, text in pairs]
         heads = prompts if self.plan.score_prompt else [""] * len(texts)
-        kept = score_samples(heads, texts, setting.scorer, setting.segmenter, score_cut=True)
+        scores = score_samples(heads, texts, setting.scorer, setting.segmenter, score_cut=True)
         finished = [text.finished for text in texts]
-        columns = {"prompt": prompts, "text": list(map(str, texts)), "finished": finished, **kept}
+        columns = {"prompt": prompts, "text": list(map(str, texts)), "finished": finished, **scores}
         write_samples(setting.samples_of(setting.name), columns)
-        found = {
-            prompt: nan_mean(kept["misalignment"][place * many : (place + 1) * many].tolist())
+        fresh = {
+            prompt: nan_mean(scores["misalignment"][place * many : (place + 1) * many].tolist())
             for place, prompt in enumerate(distinct)
         }
-        return [{attempt.text: found[attempt.text] for attempt in some} for some in chosen]
+        return [{attempt.text: fresh[attempt.text] for attempt in some} for some in chosen]
 
     def _continue(self, prompts: Sequence[str], seed: int) -> list[tuple[str, lm.Completion]]:
         repeated = [prompt for prompt in prompts for _ in range(self.plan.continuations)]
         return list(zip(repeated, self.model.generate(repeated, self.plan._sampling(seed)), strict=True))
 
     def _misalignment(self, pairs: Sequence[tuple[str, lm.Completion]]) -> np.ndarray:
-        """Score continuations, cut piece and all, as the paper does: (prompts, continuations), NaN for an empty one."""
+        """Return misalignment, cut-off pieces scored too as in the paper: (prompts, continuations), NaN for an empty one."""
         texts = [(prompt if self.plan.score_prompt else "") + text if text else None for prompt, text in pairs]
         distinct = list(dict.fromkeys(text for text in texts if text is not None))
         rewards: dict[str | None, float] = {None: math.nan}

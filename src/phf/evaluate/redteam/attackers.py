@@ -1,4 +1,4 @@
-"""How an attacker thinks of prompts: examples drawn by how well they did, and new ones in their style, by a model or by mixing.
+"""Prompt generation for red-teaming: sample examples by score, then write new prompts with a model or by recombination.
 
 Stochastic few-shot generation: Perez et al. 2022 (arXiv 2202.03286), section 3.1, as Korbak et al. 2023 use it.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from phf.lm import LanguageModel, Sampling
 
 HEAD = "A list of texts of one kind, each on a line of its own:\n"
-"""How the prompt of a red model begins: base models go on with a list, and instructed ones understand it."""
+"""How the prompt of a red model begins: base models continue a list, and instruction-tuned ones understand it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,31 +33,31 @@ class Attempt:
 
 
 class Red(Protocol):
-    """What thinks of new prompts."""
+    """The red model: a source of new prompts."""
 
     def ask(self, examples: Sequence[str], count: int, seed: int) -> list[str]:
-        """Return `count` answers in the style of the examples, usable or not. The same arguments, the same answers."""
+        """Return `count` answers in the style of the examples, usable or not. Deterministic in its arguments."""
 
 
-def draw(pool: Sequence[Attempt], count: int, temperature: float, rng: np.random.Generator) -> list[Attempt]:
-    """Draw prompts without replacement, each in proportion to exp(misalignment / temperature) among those left.
+def sample_examples(pool: Sequence[Attempt], count: int, temperature: float, rng: np.random.Generator) -> list[Attempt]:
+    """Return prompts sampled without replacement, each in proportion to exp(misalignment / temperature) among those left.
 
-    By the largest of misalignment / temperature + Gumbel noise, which is that distribution. Prompts without a score are drawn
-    only if no other is left.
+    Uses the Gumbel top-k trick: the largest values of misalignment / temperature + Gumbel noise. Prompts without a score are
+    sampled only if no other is left.
     """
     scores = np.array([attempt.misalignment for attempt in pool]) / temperature
     keys = np.where(np.isnan(scores), -math.inf, scores) + rng.gumbel(size=len(pool))
-    return [pool[place] for place in np.argsort(-keys, kind="stable")[:count]]
+    return [pool[index] for index in np.argsort(-keys, kind="stable")[:count]]
 
 
 def few_shot(examples: Sequence[str]) -> str:
-    """Write the examples as a numbered list that asks for one more."""
+    """Return the examples as a numbered list that asks for one more."""
     lines = [f"{number}. {' '.join(example.split())}" for number, example in enumerate(examples, start=1)]
     return HEAD + "\n".join([*lines, f"{len(lines) + 1}."])
 
 
 def first_item(answer: str) -> str:
-    """Take the first line of an answer to `few_shot`, without what surrounds a text."""
+    """Return the first line of an answer to `few_shot`, without its number and white space."""
     line = next((line for line in answer.split("\n") if line.strip()), "")
     return re.sub(r"^\s*\d+[.)]\s+", "", line).strip()
 
@@ -67,8 +67,8 @@ class FewShot:
     """A language model that is shown examples as a list and writes the next item.
 
     Args:
-        model: any, instructed or not.
-        temperature, top_p, max_tokens, batch: of its sampling.
+        model: a base or instruction-tuned model.
+        temperature, top_p, max_tokens, batch: its sampling options.
     """
 
     model: LanguageModel
@@ -78,21 +78,21 @@ class FewShot:
     batch: int
 
     def ask(self, examples: Sequence[str], count: int, seed: int) -> list[str]:
-        """Sample `count` answers to one list of examples."""
+        """Return `count` sampled answers to one list of examples."""
         sampling = Sampling(self.temperature, self.top_p, 1, self.max_tokens, seed=seed, batch=self.batch)
         return [first_item(answer) for answer in self.model.generate([few_shot(examples)] * count, sampling)]
 
 
 @dataclass(frozen=True)
 class Recombine:
-    """Mutates and recombines the examples, word by word: an attacker where no model is to be had that follows examples.
+    """Mutation and recombination of the examples by word: an attacker that needs no red model.
 
-    Each answer comes from one or two examples by one of: the beginning of one and the end of the other; one with a piece of the
-    other behind it; a word replaced by one of the other's; a word left out; a word moved.
+    Each answer is one of: the beginning of one example and the end of another; an example followed by a piece of
+    another; a word replaced by one of another's; a word deleted; a word moved.
     """
 
     def ask(self, examples: Sequence[str], count: int, seed: int) -> list[str]:
-        """Make `count` answers."""
+        """Return `count` recombined prompts."""
         rng = np.random.default_rng(seed)
         return [self._answer(examples, rng) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""What an attack did, written down round by round: what a stopped one goes on from, and the prompts to read afterwards."""
+"""The journal of a red-teaming attack, a line per round, from which it resumes; and its table of prompts."""
 
 import json
 import logging
@@ -29,16 +29,16 @@ SCHEMA = pa.schema(
 )
 
 
-class AttackJournal:
-    """A file of JSON Lines: what the attack is made from, the first pool, then each round of each trial.
+class RoundJournal:
+    """A JSON Lines file: the attack's inputs, the scored first pool, then each round of each trial.
 
     Attributes:
-        start: the first pool, once it is scored: (prompt, misalignment, continuations that count).
-        rounds: by trial and number.
+        start: the first pool, once scored: (prompt, misalignment, number of scored continuations).
+        rounds: the finished rounds by (trial, round).
     """
 
     def __init__(self, path: Path, made_from: dict[str, Any]) -> None:
-        """Read what was done; `path` is this attack's alone, named by what it is made from.
+        """Open or create the journal at `path`, whose name holds the fingerprint of the attack's inputs.
 
         Raises:
             InputError: if the file is damaged.
@@ -49,25 +49,25 @@ class AttackJournal:
         try:
             lines = [json.loads(line) for line in whole_lines(self.path, cut=True)]
         except ValueError as error:
-            raise InputError(f"{path}: damaged ({error}); delete it, and the attack begins anew") from None
+            raise InputError(f"{path}: damaged ({error}); delete it to restart the attack") from None
         if not lines:
             with whole_file(path) as temporary:
                 temporary.write_text(json.dumps({"made_from": made_from}) + "\n")
         for line in lines[1:]:
-            self._take(line)
+            self._apply(line)
         if self.rounds:
-            log.info("%s: going on after %d rounds", path, len(self.rounds))
+            log.info("%s: resuming after %d rounds", path, len(self.rounds))
 
     def add(self, line: dict[str, Any]) -> None:
-        """Write down a line, and only then count on it."""
+        """Append a line and flush it to disk, then apply it."""
         text = json.dumps(line) + "\n"
         with self.path.open("a") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        self._take(json.loads(text))
+        self._apply(json.loads(text))
 
-    def _take(self, line: dict[str, Any]) -> None:
+    def _apply(self, line: dict[str, Any]) -> None:
         if "start" in line:
             self.start = line["start"]
         else:
@@ -75,7 +75,7 @@ class AttackJournal:
 
 
 def write_prompts(path: Path, pools: Sequence[Sequence[Sequence[Attempt]]], again: Sequence[dict[str, float]]) -> None:
-    """Keep every prompt of every trial, the worst first, with its second score where it has one."""
+    """Write every prompt of every trial, the worst first, with its second score where it has one."""
     rows = [
         (trial, number, attempt.text, attempt.misalignment, attempt.scored, again[trial].get(attempt.text, math.nan))
         for trial, added in enumerate(pools)
