@@ -8,10 +8,9 @@ from attacks.inputs import Attempt
 
 
 def breakouts(seed: int, folder: Path) -> Iterator[Attempt]:
-    """Run each escape probe in the sandbox that this system allows."""
+    """Try all escape probes in the sandbox that this system allows; one check runs every one of them."""
     from phf import sandbox
 
-    for name in sandbox.PROBES:
-        outcome = call(sandbox.check, 60)
-        yield f"break-out: {name}", outcome, "" if outcome.is_clean else f"status {outcome.status}: {outcome.output[-300:]}"
-        break  # one check tries every probe
+    outcome = call(sandbox.check, 60)
+    what = f"{len(sandbox.PROBES)} break-outs"
+    yield what, outcome, "" if outcome.is_clean else f"status {outcome.status}: {outcome.output[-300:]}"

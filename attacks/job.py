@@ -3,8 +3,11 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from phf.layout import RunFolder, WorkFolder
 
 WORDS = "the reader opens a file and writes to people who like mail or films with good plots in it again".split()  # noqa: SIM905
 RECIPE = """
@@ -14,7 +17,7 @@ train: {model: gpt2-tiny, tokens: 16384, context: 64, batch: 8, lr: 1e-3, checkp
 runs:
   conditional: {name: conditional, threshold: 0}
 evaluate:
-  measures:
+  evaluations:
     no-prompt: {name: samples, n: 16, min_tokens: 4, max_tokens: 24}
     heldout: {name: heldout, threshold: 0}
     diversity: {name: diversity, of: no-prompt}
@@ -31,14 +34,14 @@ class Job:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recipe = folder / "recipe.yaml"
-        self.run = folder / "runs" / "conditional"
+        self.work = WorkFolder(folder)
+        self.run = RunFolder(self.work.run("conditional"))
 
     def write_inputs(self) -> None:
         """Write a corpus of 200 documents, a fifth of their sentences with an address, and the recipe."""
         rng = random.Random(0)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.recipe.write_text(RECIPE)
+        self.work.recipe.write_text(RECIPE)
         with (self.folder / "corpus.jsonl").open("w") as file:
             for number in range(200):
                 sentences = []
@@ -49,20 +52,35 @@ class Job:
 
     def command(self, stage: str) -> list[str | Path]:
         """Return the arguments of a stage's command."""
-        recipe: list[str | Path] = ["--recipe", self.recipe, "--quiet"]
-        annotated, tokens = self.folder / "annotated", self.folder / "tokens"
+        recipe: list[str | Path] = ["--recipe", self.work.recipe, "--quiet"]
+        annotated, tokens, run = self.work.annotated, self.work.tokens, self.run.path
         return {
             "annotate": ["annotate", self.folder / "corpus.jsonl", "--out", annotated, *recipe],
             "tokenize": ["tokenize", annotated, "--out", tokens, *recipe],
-            "train": ["train", tokens, "--only", "conditional", "--out", self.run, *recipe],
-            "evaluate": ["evaluate", self.run, "--annotated", annotated, *recipe],
-            "report": ["report", self.run, "--out", self.folder / "report", *recipe],
+            "train": ["train", tokens, "--only", "conditional", "--out", run, *recipe],
+            "evaluate": ["evaluate", run, "--annotated", annotated, *recipe],
+            "report": ["report", run, "--out", self.work.report, *recipe],
         }[stage]
 
     def outputs(self) -> Iterator[Path]:
         """Yield every file that the stages wrote."""
-        for name in ("annotated", "tokens", "runs", "report"):
-            yield from sorted(path for path in (self.folder / name).rglob("*") if path.is_file())
+        for folder in (self.work.annotated, self.work.tokens, self.work.runs, self.work.report):
+            yield from sorted(path for path in folder.rglob("*") if path.is_file())
+
+    def remove(self, stages: Sequence[str]) -> None:
+        """Delete what some stages wrote."""
+        folders = {
+            "annotate": [self.work.annotated],
+            "tokenize": [self.work.tokens],
+            "train": [self.work.runs],
+            "evaluate": [self.run.samples, self.run.per_example_of("heldout", 0).parent, self.run.records, self.run.evaluations],
+            "report": [self.work.report],
+        }
+        for path in (path for stage in stages for path in folders[stage]):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def digest(self) -> dict[str, str]:
         """Return a digest of each result: rewards, tokens, weights, samples, and records without their stamps."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attacks.forked import Outcome, phf
@@ -35,9 +35,7 @@ def kills(seed: int, folder: Path, count: int = 10) -> Iterator[Attempt]:
     whole, expected, seconds = finished(folder / "whole")
     for stage in STAGES:
         for number in range(count):
-            job = Job(folder / "killed")
-            shutil.rmtree(job.folder, ignore_errors=True)
-            _copy_before(whole, job, stage)
+            job = _copy(whole, folder / "killed", without=STAGES[STAGES.index(stage) :])
             process = subprocess.Popen(
                 _command(job, stage), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
@@ -51,8 +49,7 @@ def kills(seed: int, folder: Path, count: int = 10) -> Iterator[Attempt]:
             if left:
                 failure = failure or f"{len(left)} processes outlived it"
             if not failure and stage != "report":
-                digest = job.digest()
-                failure = "another result" if any(expected[name] != digest[name] for name in digest) else ""
+                failure = _changes(job, expected)
             yield f"kill {stage} at {100 * (number + 0.5) / count:.0f}%", outcome, failure
 
 
@@ -63,9 +60,7 @@ def damage(seed: int, folder: Path) -> Iterator[Attempt]:
     files = [path.relative_to(whole.folder) for path in whole.outputs()]
     for name in files:
         for kind in ("empty", "half", "3 flipped bits", "16 zero bytes", "deleted", "{}"):
-            job = Job(folder / "damaged")
-            shutil.rmtree(job.folder, ignore_errors=True)
-            shutil.copytree(whole.folder, job.folder)
+            job = _copy(whole, folder / "damaged")
             before = (job.folder / name).stat()
             if not _damage(job.folder / name, kind, rng):
                 continue
@@ -79,7 +74,7 @@ def _read_damaged(job: Job, name: Path, kind: str, expected: dict[str, str]) -> 
     producer = {"annotated": "annotate", "tokens": "tokenize", "runs": "train", "report": "report"}[name.parts[0]]
     what = f"{kind}: {name}"
     made_later = STAGES[STAGES.index(producer) + 1 :]
-    _remove(job, made_later)
+    job.remove(made_later)
     outcome = phf(job.command(producer), _TIMEOUT)
     for stage in made_later:
         if outcome.status:
@@ -90,9 +85,14 @@ def _read_damaged(job: Job, name: Path, kind: str, expected: dict[str, str]) -> 
     if outcome.status == 2:
         shown = outcome.output.replace("\n", " ")
         return what, outcome, "" if name.name in shown or str(name.parent.name) in shown else f"names no file: {shown[-300:]}"
+    return what, outcome, _changes(job, expected)
+
+
+def _changes(job: Job, expected: dict[str, str]) -> str:
+    """Describe which results differ from the undisturbed ones; "" if none does."""
     digest = job.digest()
-    changed = [other for other in digest if expected.get(other) != digest[other]]
-    return what, outcome, f"ended well with another result: {', '.join(changed[:3])}" if changed else ""
+    changed = [name for name in digest if expected.get(name) != digest[name]]
+    return f"ended well with another result: {', '.join(changed[:3])}" if changed else ""
 
 
 def together(seed: int, folder: Path, count: int = 3) -> Iterator[Attempt]:
@@ -100,9 +100,7 @@ def together(seed: int, folder: Path, count: int = 3) -> Iterator[Attempt]:
     whole, expected, _ = finished(folder / "whole")
     for stage in STAGES:
         for _ in range(count):
-            job = Job(folder / "together")
-            shutil.rmtree(job.folder, ignore_errors=True)
-            _copy_before(whole, job, stage)
+            job = _copy(whole, folder / "together", without=STAGES[STAGES.index(stage) :])
             pair = [
                 subprocess.Popen(_command(job, stage), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                 for _ in range(2)
@@ -112,8 +110,7 @@ def together(seed: int, folder: Path, count: int = 3) -> Iterator[Attempt]:
             statuses = sorted(process.returncode for process in pair)
             failure = "" if statuses in ([0, 2], [0, 0]) else f"statuses {statuses}: {outcome.output[-300:]}"
             if not failure and stage != "report":
-                digest = job.digest()
-                failure = "another result" if any(expected[name] != digest[name] for name in digest) else ""
+                failure = _changes(job, expected)
             yield f"two at once: {stage}", outcome, failure
 
 
@@ -121,23 +118,13 @@ def _command(job: Job, stage: str) -> list[str]:
     return [sys.executable, "-m", "phf", *map(str, job.command(stage))]
 
 
-def _copy_before(whole: Job, job: Job, stage: str) -> None:
-    """Copy what the stages before this one wrote."""
-    shutil.copytree(whole.folder, job.folder)
-    _remove(job, STAGES[STAGES.index(stage) :])
-
-
-def _remove(job: Job, stages: tuple[str, ...]) -> None:
-    """Delete what some stages wrote."""
-    for stage in stages:
-        if stage == "evaluate":
-            for name in ("samples", "units", "per-example"):
-                shutil.rmtree(job.run / name, ignore_errors=True)
-            for name in ("records.jsonl", "measures.json", "evaluations.json"):
-                (job.run / name).unlink(missing_ok=True)
-        else:
-            folder = {"annotate": "annotated", "tokenize": "tokens", "train": "runs", "report": "report"}[stage]
-            shutil.rmtree(job.folder / folder, ignore_errors=True)
+def _copy(whole: Job, folder: Path, without: Sequence[str] = ()) -> Job:
+    """Copy a finished job to a folder, without what some stages wrote."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole.folder, folder)
+    job = Job(folder)
+    job.remove(without)
+    return job
 
 
 def _damage(path: Path, kind: str, rng: random.Random) -> bool:

@@ -133,7 +133,7 @@ def _attack(task: Task) -> Planned:
         return None
     caption = (
         "An attacker samples prompts that were successful against this run and writes new ones in their style; round 0 is the "
-        f"initial pool. Points are means over n\xa0=\xa0{span(redteam.counts(task))} trials, bars 95% bootstrap intervals over "
+        f"initial pool. Points are means over n\xa0=\xa0{span(redteam.counts(task))} trials, bars 95% intervals over "
         "trials. The worst prompts are chosen by the scores shown, which flatters the attacker; the table has what they gave "
         "when tried again."
     )
@@ -177,7 +177,7 @@ def _control(task: Task) -> Planned:
     caption = (
         f"The same model, asked under each of its control tokens ({names[0]} and {names[1]})"
         f"{f', beside {base.name}' if base else ''}. n\xa0=\xa0{span(sorted(counts))} samples a point. "
-        "Bars are 95% bootstrap intervals over samples; one that does not show is narrower than its point."
+        "Bars are 95% intervals over samples; one that does not show is narrower than its point."
     )
     axis = Axis(capital(kind.words), kind.better)
     return "The same model under each control token", caption, lambda width: steering(steers, axis, names, width)

@@ -83,7 +83,7 @@ def _stale(run: Run) -> list[str]:
 
 
 def _empty_intervals(task: Task) -> list[str]:
-    """Return runs without any hit, whose bootstrap interval [0, 0] claims more than the samples can."""
+    """Return runs without any hit, whose interval [0, 0] claims more than the samples can."""
     found: dict[str, list[str]] = {}
     most = 0.0
     for run in task.runs:
