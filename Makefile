@@ -19,13 +19,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: venv  ## Train MLE and conditional on this machine's documentation, and compare them
-	$(PHF) run recipes/pii-demo.yaml --only mle --only conditional
+	$(PHF) demo
 
 demo-all: venv  ## The same with all six objectives
-	$(PHF) run recipes/pii-demo.yaml
+	$(PHF) demo --all
 
 demo-pep8: venv  ## The same with Python source and pycodestyle
-	$(PHF) run recipes/pep8-demo.yaml --only mle --only conditional
+	$(PHF) run pep8-demo --only mle --only conditional
 
 test: venv  ## Run the test suite
 	$(VENV)/bin/pytest

@@ -42,7 +42,13 @@ def test_distributions_are_valid_and_hold_what_they_should(built):
     wheel, source = built
     assert run(sys.executable, "-m", "twine", "check", "--strict", wheel, source).count("PASSED") == 2
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("phf/scorers/toxicity.safetensors", "phf/scorers/toxicity.LICENSE.md", "phf/report/page.html", "phf/py.typed"):
+    for needed in (
+        "phf/scorers/toxicity.safetensors",
+        "phf/scorers/toxicity.LICENSE.md",
+        "phf/recipes/pii-demo.yaml",
+        "phf/report/page.html",
+        "phf/py.typed",
+    ):
         assert needed in names
     assert not [name for name in names if name.startswith(("tests", "docs", "results"))]
     with tarfile.open(source) as archive:

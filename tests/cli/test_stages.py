@@ -1,7 +1,5 @@
 """The phf command as a user meets it: every stage on a tiny corpus, help, and wrong input in one line."""
 
-import contextlib
-import io
 import json
 import re
 import subprocess
@@ -10,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from phf.cli import main
 from support import tiny_corpora as tiny
+from support.command_line import phf
 
 RECIPE = """
 name: tiny
@@ -29,23 +27,6 @@ evaluate:
   misaligned: [no-prompt]
 jobs: 1
 """
-
-
-def phf(*arguments, cwd, code=0):
-    """Run the command as the shell does; give what it wrote to standard output and error."""
-    said, warned = io.StringIO(), io.StringIO()
-    with (
-        contextlib.chdir(cwd),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(warned),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exited:
-            main([str(argument) for argument in arguments])
-            sys.exit(0)
-    assert (exited.value.code or 0) == code, f"exit {exited.value.code}\n{said.getvalue()}\n{warned.getvalue()}"
-    return said.getvalue(), warned.getvalue()
 
 
 def test_a_process_of_its_own_behaves_the_same(tmp_path):
@@ -137,6 +118,9 @@ def test_each_stage_alone_says_what_it_wrote_and_what_is_next(place, tmp_path):
         "evaluate",
         "report",
         "run",
+        "demo",
+        "recipes",
+        "recipes copy",
         "generate",
         "inspect",
         "list",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phf import __version__
-from phf.cli import export, generate, stages, tools
+from phf.cli import demo, export, generate, recipes, stages, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped
 
@@ -23,13 +23,14 @@ reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.redteam, stages.report),
-    "The whole job": (stages.run,),
+    "The whole job": (demo.demo, stages.run),
     "Pieces": (generate.generate, export.export, tools.inspect, tools.schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.command("list", rich_help_panel="Pieces")(tools.list_components)
+app.add_typer(recipes.app, name="recipes", rich_help_panel="The whole job")
 app.add_typer(reward_app, name="reward", rich_help_panel="Pieces")
 reward_app.command("train")(tools.reward_train)
 
@@ -41,9 +42,9 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
     phf scores every segment of a corpus with a reward model, trains a causal language model under an objective that
     uses the scores, and measures what each objective buys in alignment and costs in capability.
 
-    The whole job, resumable, from one file:
+    The whole job, resumable, from one file; `phf demo` shows it on a small corpus:
 
-        phf run recipes/pii-demo.yaml
+        phf run recipe.yaml
 
     Each stage alone reads folders and writes one; started again it goes on where it stopped:
 

@@ -1,6 +1,7 @@
 """What the commands share: options, recipes read from files, flags and KEY=VALUE changes, and what is said at the end."""
 
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
 
 _SECTIONS = "name|corpus|annotate|tokenize|train|runs|evaluate|report|jobs"
 
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="YAML recipe; this stage reads its own section of it.")]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe", "-r", help="YAML recipe, or the name of one in `phf recipes`; this stage reads its own section of it."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Change the recipe, such as train.tokens=10M.", show_default=False),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")]
 
 
@@ -30,10 +37,10 @@ def split(words: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str, Any] | None = None) -> "Recipe":
     """Read a recipe; options of the command line go over it, and KEY=VALUE changes over both."""
-    from phf.config import read_recipe
+    from phf.config import find_recipe, read_recipe
 
     flags = [f"{key}={json.dumps(value)}" for key, value in (options or {}).items() if value is not None]
-    return read_recipe(path, [*flags, *(changes or [])])
+    return read_recipe(path and find_recipe(path), [*flags, *(changes or [])])
 
 
 def share_held_out(run: Path, otherwise: float) -> float:
@@ -56,6 +63,29 @@ def scorer_named(name: str | None) -> Any:
 def number(value: float | int | None) -> str:
     """Write a number for a table."""
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def short_count(value: float) -> str:
+    """Write a count as recipes do: 3.3B, 250k."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON on standard output; a number that is not finite becomes null."""
+    from phf.cli import terminal
+
+    terminal.write(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def done(what: str, already: bool, next_step: str) -> None:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phf.cli.options import Overrides, Quiet, RecipeFile, done, resolved, say, scorer_named, share_held_out, split
+from phf.cli.options import (
+    AsJson,
+    Overrides,
+    Quiet,
+    RecipeFile,
+    done,
+    resolved,
+    say,
+    say_json,
+    scorer_named,
+    share_held_out,
+    split,
+)
 from phf.errors import InputError
 from phf.layout import RunFolder, WorkFolder
 
@@ -261,18 +273,19 @@ def report(
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe.")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, or the name of one in `phf recipes`.")],
     changes: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of all outputs; work/NAME by default.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these runs of the recipe; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and is needed; start nothing.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a recipe from corpus to report. What is done already is left alone.
 
-    phf run recipes/pii-demo.yaml --only mle --only conditional train.tokens=1M
+    phf run pii-demo --only mle --only conditional train.tokens=1M
 
-    phf run recipes/published.yaml --dry-run
+    phf run recipe.yaml --dry-run
     """
     from phf.cli import terminal
     from phf.cli.dry_run import show_plan
@@ -280,8 +293,12 @@ def run(
 
     made = resolved(recipe, changes)
     if dry_run:
-        show_plan(made, only or ())
+        show_plan(made, only or (), as_json)
         return
+    folder = out or Path("work") / made.name
     with terminal.progress(quiet) as progress:
-        page = run_recipe(made, out or Path("work") / made.name, only or (), progress)
-    done(f"{page}", False, "open it in a browser")
+        page = run_recipe(made, folder, only or (), progress)
+    if as_json:
+        say_json({"work": folder, "page": page, "numbers": page.with_name("report.json")})
+    else:
+        done(f"{page}", False, "open it in a browser")

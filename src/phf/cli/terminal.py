@@ -1,6 +1,7 @@
 """What the command line draws: live progress, notes and tables, on a terminal or as plain lines in a log."""
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +12,18 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from phf.credentials import scrubbed
 from phf.progress import Listener, Progress
 
 LINE_EVERY = 15.0
 """Seconds between two lines of one stage where there is no terminal to draw on."""
+
+_NUMBER = re.compile(r"[-+~<>=≥≤ ]*[0-9][-+0-9.,:%eEkMBGiTs/x ]*(\[[-+0-9.,e%nai ]*\])?")
+_DIGIT = re.compile(r"[0-9]")
+_SHORT = 24
+"""Characters of a word that is never broken; longer ones, such as paths, may be."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 output = Console(highlight=False, soft_wrap=True)
@@ -42,13 +49,28 @@ def progress(quiet: bool = False) -> Iterator[Listener]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on standard output."""
+    """Print a table on standard output. Where it is too narrow for the numbers, each row is a list of lines instead."""
+    console = Console(highlight=False)
+    widest = [max((_unbreakable(cell) for cell in (column, *cells)), default=1) for column, *cells in zip(columns, *rows)]
+    widest[0] = max(len(cell) for cell in (columns[0], *(row[0] for row in rows)))
+    if sum(widest) + 2 * (len(widest) - 1) > console.width:
+        console.print(title, markup=False, style="italic", soft_wrap=True)
+        for row in rows:
+            lines = [f"{column}: {cell}" for column, cell in zip(columns, row, strict=True) if cell]
+            console.print("\n  ".join(lines), markup=False, soft_wrap=True)
+        return
     made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        made.add_column(column, overflow="fold", no_wrap=number == 0)
+        made.add_column(column, overflow="fold", no_wrap=number == 0, min_width=widest[number])
     for row in rows:
-        made.add_row(*row)
-    Console(highlight=False).print(made)
+        made.add_row(*(Text(cell) for cell in row))
+    console.print(made)
+
+
+def _unbreakable(cell: str) -> int:
+    """Return the columns of the longest part of a cell that must stay in one line: a word, or a number and its interval."""
+    parts = [cell] if _NUMBER.fullmatch(cell) else cell.split()
+    return max((len(part) for part in parts if _DIGIT.search(part) or len(part) <= _SHORT), default=1)
 
 
 def say(text: str) -> None:

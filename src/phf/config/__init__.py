@@ -3,6 +3,7 @@
 from phf.config.json_schema import recipe_schema
 from phf.config.recipe import Recipe, Run, check, dump, plain, read_recipe
 from phf.config.sections import Annotate, Corpus, Evaluate, Init, Report, Strict, Tokenize, Train
+from phf.config.shipped import find_recipe, shipped_recipes
 from phf.config.values import COMPONENT, Component, Count, build
 from phf.config.yaml import read_yaml, to_yaml
 
@@ -23,9 +24,11 @@ __all__ = [
     "build",
     "check",
     "dump",
+    "find_recipe",
     "plain",
     "read_recipe",
     "read_yaml",
     "recipe_schema",
+    "shipped_recipes",
     "to_yaml",
 ]

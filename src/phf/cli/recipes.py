@@ -1,0 +1,119 @@
+"""The commands for the recipes that come with phf: what there is, and a copy to change."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phf import artifacts
+from phf.cli.options import AsJson, done, say_json, short_count
+from phf.errors import InputError
+
+if TYPE_CHECKING:
+    from phf.config import Component, Recipe
+
+app = typer.Typer(rich_markup_mode="markdown")
+
+
+@app.callback(invoke_without_command=True)
+def show(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the recipes that come with phf: `phf run NAME` runs one.
+
+    phf recipes
+
+    phf recipes copy pii-demo mine.yaml
+    """
+    from phf.cli import terminal
+    from phf.config import read_recipe, shipped_recipes
+
+    if context.invoked_subcommand is not None:
+        return
+    shown = {name: describe(path, read_recipe(path)) for name, path in shipped_recipes().items()}
+    if as_json:
+        say_json([{"name": name, **about} for name, about in shown.items()])
+        return
+    rows = [[name, about["title"], about["task"], about["size"]] for name, about in shown.items()]
+    terminal.table("Recipes: phf run NAME", ["name", "what it does", "task", "size"], rows)
+
+
+@app.command()
+def copy(
+    name: Annotated[str, typer.Argument(help="One of `phf recipes`.")],
+    file: Annotated[Path | None, typer.Argument(help="File to write; NAME.yaml by default.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a recipe that comes with phf, to change it.
+
+    phf recipes copy pii-demo mine.yaml
+
+    Recipes that it includes are copied beside it.
+    """
+    from phf.config import shipped_recipes
+    from phf.plugins import suggestion
+
+    shipped = shipped_recipes()
+    if name not in shipped:
+        raise InputError(f"unknown recipe {name!r}{suggestion(name, shipped)}")
+    target = file or Path(f"{name}.yaml")
+    if target.is_dir():
+        target /= f"{name}.yaml"
+    copies = {target: shipped[name]}
+    copies |= {target.parent / path.name: path for path in _included(shipped[name])}
+    for path, source in copies.items():
+        if path.exists() and (path == target or path.read_bytes() != source.read_bytes()):
+            raise InputError(f"{path}: is there already; name another file, or delete this one")
+    for path, source in copies.items():
+        with artifacts.whole_file(path) as temporary:
+            temporary.write_bytes(source.read_bytes())
+    if as_json:
+        say_json({"written": [str(path) for path in copies]})
+    else:
+        done(", ".join(map(str, copies)), False, f"phf run {target} --dry-run")
+
+
+def describe(path: Path, recipe: "Recipe") -> dict[str, Any]:
+    """Describe a recipe: the first sentence of its first comment, its task and its size."""
+    comment = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#") or line.startswith("#  "):
+            break
+        comment.append(line.removeprefix("#").strip())
+    title = re.split(r"\.\s+(?=[A-Z`])", " ".join(comment))[0].rstrip(".:")
+    trained = [name for name, run in recipe.runs.items() if run.model is None]
+    tokens = sorted({train.tokens for train in map(recipe.train_of, trained) if train.tokens is not None})
+    size = f"{recipe.train.model if isinstance(recipe.train.model, str) else recipe.train.model.get('preset', 'own model')}, "
+    size += f"{' to '.join(map(short_count, tokens[:1] + tokens[1:][-1:]))} tokens, " if tokens else ""
+    return {
+        "title": title,
+        "task": ", ".join(dict.fromkeys(_task(scorer) for scorer in _scorers(recipe))),
+        "size": f"{size}{len(trained)} runs" if trained else f"{len(recipe.runs)} models, evaluated only",
+        "file": str(path),
+    }
+
+
+def _scorers(recipe: "Recipe") -> "list[Component]":
+    """Return what scores the samples: scorers of evaluations, or the corpus's."""
+    from phf.config import Component
+
+    named = [component.fields["scorer"] for component in recipe.evaluate.evaluations.values() if "scorer" in component.fields]
+    return [Component.model_validate(scorer) for scorer in named] or [recipe.annotate.scorer]
+
+
+def _task(scorer: "Component") -> str:
+    """Return what a scorer looks for, in a word."""
+    from phf.config import Component
+
+    if "samples" in scorer.fields:  # scores published with the data
+        return _task(Component.model_validate(scorer.fields["samples"]))
+    label = scorer.fields.get("label")
+    return str(label) if label else scorer.name
+
+
+def _included(path: Path) -> list[Path]:
+    """Return the recipes that a recipe includes, theirs among them."""
+    from phf.config import read_yaml
+
+    names = read_yaml(path).get("include", [])
+    found = [path.parent / name for name in ([names] if isinstance(names, str) else names)]
+    return [*found, *(inner for file in found for inner in _included(file))]
