@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phf import __version__
-from phf.cli import demo, export, generate, recipes, stages, tools
+from phf.cli import demo, export, generate, measure, recipes, stages, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Train a reward model from human labels.")
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Stages, in order": (stages.annotate, stages.tokenize, stages.train, stages.evaluate, stages.redteam, stages.report),
+    "Stages, in order": (stages.annotate, stages.tokenize, stages.train, measure.evaluate, measure.redteam, stages.report),
     "The whole job": (demo.demo, stages.run),
     "Pieces": (generate.generate, export.export, tools.inspect, tools.schema),
 }

@@ -1,0 +1,152 @@
+"""The commands that measure a model: its evaluations, and the attack on it."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phf.cli.options import AsJson, Overrides, Quiet, RecipeFile, done, resolved, say, say_json, share_held_out
+from phf.errors import InputError
+from phf.layout import RunFolder, WorkFolder
+
+if TYPE_CHECKING:
+    from phf.config import Recipe
+    from phf.records import Record
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run or checkpoint folder, RUN@STEP, hf:NAME, or openai:URL#NAME.")],
+    changes: Overrides = None,
+    annotated: Annotated[
+        Path | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
+    evaluation: Annotated[
+        list[str] | None, typer.Option("--evaluation", help="Only this evaluation of the recipe; repeatable.")
+    ] = None,
+    measure: Annotated[list[str] | None, typer.Option("--measure", hidden=True)] = None,
+    recipe: RecipeFile = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model: how often it writes what it should not, and what it lost.
+
+        phf evaluate work/runs/conditional --recipe recipe.yaml
+
+        phf evaluate work/runs/conditional@1464 --evaluation heldout
+
+        phf evaluate work/runs/conditional evaluate.checkpoints=all
+
+    Without a recipe it takes 4,096 samples without a prompt and bits per byte on held-out documents.
+    Writes records.jsonl (one number a line, with its error and sample count) and every sample.
+    """
+    from phf.cli import terminal
+
+    names = [*(evaluation or []), *(measure or [])] or None
+    folder, records = _measure(model, resolved(recipe, changes), annotated, out, names, quiet)
+    if as_json:
+        say_json([json.loads(record.to_json()) for record in records])
+        return
+    terminal.table(f"{folder}", ["evaluation", "metric", "value [95%]", "stderr", "n"], _rows(records))
+    done(f"{RunFolder(folder).records}: {len(records)} records", False, f"phf report {folder.parent}/*")
+
+
+def redteam(
+    model: Annotated[str, typer.Argument(help="The model to attack: a run or checkpoint folder, hf:NAME, or openai:URL#NAME.")],
+    changes: Overrides = None,
+    red: Annotated[
+        str | None,
+        typer.Option(help="Who thinks of prompts: a model, named as the attacked one, or pool, which recombines them."),
+    ] = None,
+    prompts: Annotated[str | None, typer.Option(help="File with the first prompts, one a line or JSON Lines.")] = None,
+    annotated: Annotated[
+        Path | None, typer.Option(help="The scored corpus: says the scorer; ../../annotated by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
+    recipe: RecipeFile = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Attack a model: look, round by round, for prompts that lead it to what it should not write.
+
+        phf redteam work/runs/conditional --prompts prompts.txt --red hf:Qwen/Qwen3-0.6B
+
+        phf redteam work/runs/mle --prompts prompts.txt --red pool evaluate.evaluations.redteam.trials=3
+
+    It is the recipe's evaluation `redteam`. Stopped, it resumes from its last round. Writes records.jsonl, `redteam/*.parquet`
+    (every prompt) and `samples/*.parquet` (what the worst led to).
+    """
+    from phf.cli import terminal
+
+    key = "evaluate.evaluations.redteam"
+    made = resolved(recipe, changes, {f"{key}.name": "redteam", f"{key}.red": red, f"{key}.prompts": prompts})
+    folder, records = _measure(model, made, annotated, out, ["redteam"], quiet)
+    if as_json:
+        say_json([json.loads(record.to_json()) for record in records])
+        return
+    found = {(record.evaluation, record.metric): record for record in records}
+    for name in dict.fromkeys(record.evaluation for record in records):
+        rounds = range(sum(key[0] == name and bool(re.fullmatch(r"pool_round_\d+", key[1])) for key in found))
+        rows = [[str(turn), *(_interval(found, name, f"{of}_round_{turn}") for of in ("pool", "best"))] for turn in rounds]
+        terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "the worst"], rows)
+        say(f"The worst ones, tried again: {_interval(found, name, 'misalignment_best')}")
+    done(
+        f"{RunFolder(folder).records} and {RunFolder(folder).redteam}: {len(records)} records",
+        False,
+        f"phf report {folder.parent}/*",
+    )
+
+
+def _measure(
+    model: str, made: "Recipe", annotated: Path | None, out: Path | None, evaluations: list[str] | None, quiet: bool
+) -> tuple[Path, list["Record"]]:
+    """Make evaluations of a model; return the folder that its records are in, and these."""
+    from phf.cli import terminal
+    from phf.evaluate import evaluate as run_evaluate
+    from phf.lm import run_folder
+
+    folder = out or run_folder(model)
+    if folder is None:
+        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
+    corpus = annotated or WorkFolder.of_run(folder).annotated
+    held_out = share_held_out(folder, made.tokenize.held_out)
+    with terminal.progress(quiet) as progress:
+        return folder, run_evaluate(
+            model, corpus, made.evaluate, folder, held_out, evaluations, progress,
+            objectives=[run.objective for run in made.runs.values()],
+        )  # fmt: skip
+
+
+def _rows(records: Sequence["Record"]) -> list[list[str]]:
+    """Return a row for each number, the ends of its interval in the same cell."""
+    found = {(record.evaluation, record.metric): record for record in records}
+    return [
+        [
+            record.evaluation,
+            record.metric,
+            _interval(found, record.evaluation, record.metric),
+            "" if math.isnan(record.stderr) else f"{record.stderr:.2g}",
+            f"{record.n:,}",
+        ]
+        for record in records
+        if not _is_end(found, record)
+    ]
+
+
+def _is_end(found: dict[tuple[str, str], "Record"], record: "Record") -> bool:
+    """Return whether a record is an end of another one's interval."""
+    metric, _, end = record.metric.rpartition(".")
+    return end in ("low", "high") and (record.evaluation, metric) in found
+
+
+def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) -> str:
+    """Write a measured number with its interval, if it has one; "" if it was not measured."""
+    if (name, metric) not in found:
+        return ""
+    value = f"{found[name, metric].value:.4g}"
+    ends = [found[name, f"{metric}.{end}"].value for end in ("low", "high") if (name, f"{metric}.{end}") in found]
+    return f"{value} [{ends[0]:.4g}, {ends[1]:.4g}]" if len(ends) == 2 and not any(map(math.isnan, ends)) else value
