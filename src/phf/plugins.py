@@ -114,7 +114,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         elif fault["type"] == "missing":
             lines.append(f"{key}: missing, and it has no default")
         elif fault["type"] == "value_error":
-            lines.append(f"{key}: {str(fault['msg']).removeprefix('Value error, ')}")
+            said = str(fault["msg"]).removeprefix("Value error, ")
+            lines.append(f"{key}: {said}" if key else said)
         else:
             message = fault["msg"].replace("Input should be", "expected").removesuffix(" instance")
             lines.append(f"{key}: {message[0].lower() + message[1:]}, found {fault['input']!r}")

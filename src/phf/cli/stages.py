@@ -130,7 +130,10 @@ def train(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders to compare, or the work folder of a recipe.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN|KEY=VALUE", help="Run folders to compare, or the work folder of a recipe."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("report"),
     as_json: Annotated[bool, typer.Option("--json", help="Also print the numbers, as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Also print the numbers, as CSV.")] = False,
@@ -144,6 +147,8 @@ def report(
 
     phf report work/runs/mle work/runs/conditional --csv > numbers.csv
 
+    phf report work/runs/* report.x=kl.kl_per_byte report.y=neutral.misalignment
+
     phf report work --markdown results/REPORT.md
     """
     from phf.cli import terminal
@@ -151,8 +156,9 @@ def report(
 
     if as_json and as_csv:
         raise InputError("give either --json or --csv; both files are written anyway")
+    folders, changes = split(runs)
     with terminal.progress(quiet) as progress:
-        page = run_report(runs, out, resolved(recipe, None).report, progress, markdown)
+        page = run_report([Path(folder) for folder in folders], out, resolved(recipe, changes).report, progress, markdown)
     if as_json or as_csv:
         terminal.write((out / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
     else:

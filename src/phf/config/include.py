@@ -34,8 +34,8 @@ def read_with_includes(path: Path, including: tuple[Path, ...] = ()) -> dict[str
         raise InputError(f"{path}: include: found {names!r}; expected a file name such as base.yaml, or a list of them")
     fields: dict[str, Any] = {}
     for name in names:
-        fields = _merge(fields, with_long_runs(read_with_includes(path.parent / name, (*including, here))))
-    return _merge(fields, with_long_runs(own)) if names else own
+        fields = merge(fields, with_long_runs(read_with_includes(path.parent / name, (*including, here))))
+    return merge(fields, with_long_runs(own)) if names else own
 
 
 def long_run(run: Any) -> Any:
@@ -49,8 +49,15 @@ def with_long_runs(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "runs": {name: long_run(run) for name, run in runs.items()}} if isinstance(runs, dict) else fields
 
 
-def _merge(below: Any, above: Any) -> Any:
-    """Lay one value over another: mappings key by key, anything else as it is."""
+def merge(below: Any, above: Any) -> Any:
+    """Lay one value over another: mappings key by key, components of another name and anything else as a whole.
+
+    A key whose value above is None is removed.
+
+    Args:
+        below: the value that is changed.
+        above: what changes it.
+    """
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
     if "name" in above and "name" in below and above["name"] != below["name"] and not _is_recipe(below):
@@ -58,7 +65,7 @@ def _merge(below: Any, above: Any) -> Any:
     merged = {key: value for key, value in below.items() if key not in above or above[key] is not None}
     for key, value in above.items():
         if value is not None or key not in below:
-            merged[key] = _merge(merged.get(key), value) if key in merged else value
+            merged[key] = merge(merged.get(key), value) if key in merged else value
     return merged
 
 

@@ -11,6 +11,10 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe, with the fields of every installed component."""
     whole = _with_references(Recipe.model_json_schema())
     definitions = whole.setdefault("$defs", {})
+    run = definitions["Run"]
+    run.pop("required")  # a run may be `like` another, or change one that an included recipe has
+    changes = {"type": "object", "not": {"required": ["name"]}, "description": "Fields that differ from the other run's."}
+    run["properties"]["objective"] = {"anyOf": [run["properties"]["objective"], changes]}
     definitions["Run"] = {"anyOf": [{"$ref": "#/$defs/objectives"}, definitions["Run"], {"type": "null"}]}
     description = "Recipes that this one is built on: file names, relative to this file. A key without a value removes theirs."
     names = {"type": "array", "items": {"type": "string"}}

@@ -7,7 +7,7 @@ from phf.config import yaml
 from phf.credentials import scrubbed
 from phf.errors import InputError
 
-_FIELD_OF_OBJECTIVE = re.compile(r"^runs\.([^.]+)\.(?!(objective|train|seeds|model|segmenter|control|evaluations)\b)")
+_FIELD_OF_OBJECTIVE = re.compile(r"^runs\.([^.]+)\.(?!(objective|train|seeds|like|model|segmenter|control|evaluations)\b)")
 
 
 def override(fields: dict[str, Any], change: str) -> None:

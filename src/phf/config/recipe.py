@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from phf import plugins
 from phf.config import yaml
 from phf.config.include import long_run, read_with_includes, with_long_runs
+from phf.config.like import with_likes
 from phf.config.overrides import override
 from phf.config.sections import Annotate, Corpus, Evaluate, Report, Strict, Tokenize, Train, rename_measures
 from phf.config.seeds import expand_runs, seeds_of
@@ -35,6 +36,8 @@ class Run(Strict):
     """Control tokens of `model`, the one to condition on first; by default phf's, if its tokenizer has them."""
     evaluations: list[str] | None = None
     """Which of the recipe's evaluations; all by default."""
+    like: str | None = Field(default=None, exclude=True)
+    """Another run of the recipe: its objective and its `train`, changed by those given here."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +71,12 @@ class Recipe(Strict):
     report: Report = Report()
     jobs: int | None = Field(default=None, ge=1)
     """Runs trained and evaluated side by side; by default one on a GPU, as many as cores (at most the runs) without."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _runs_like_others(cls, value: Any) -> Any:
+        runs = value.get("runs") if isinstance(value, dict) else None
+        return {**value, "runs": with_likes(runs)} if isinstance(runs, dict) else value
 
     @model_validator(mode="after")
     def _names_are_names_of_files(self) -> Self:
