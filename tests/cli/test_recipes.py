@@ -40,12 +40,14 @@ def test_a_copy_is_the_recipe_and_nothing_is_overwritten(tmp_path):
 
 def test_what_a_recipe_includes_is_copied_with_it(tmp_path, monkeypatch):
     shipped = tmp_path / "shipped"
-    shipped.mkdir()
-    (shipped / "base.yaml").write_text("# A base. More.\nruns: {mle: mle}\n")
+    (shipped / "include").mkdir(parents=True)
+    (shipped / "include" / "list.yaml").write_text("report: {title: Of the list}\n")
+    (shipped / "base.yaml").write_text("# A base. More.\ninclude: include/list.yaml\nruns: {mle: mle}\n")
     (shipped / "top.yaml").write_text("# A recipe on a base. More.\ninclude: base.yaml\nname: top\n")
     monkeypatch.setattr("phf.config.shipped_recipes", lambda: {path.stem: path for path in shipped.glob("*.yaml")})
     phf("recipes", "copy", "top", "mine.yaml", cwd=tmp_path)
     assert config.read_recipe(tmp_path / "mine.yaml").runs["mle"].objective.name == "mle"
+    assert config.read_recipe(tmp_path / "mine.yaml").report.title == "Of the list"
     (tmp_path / "base.yaml").write_text("runs: {}")
     _, error = phf("recipes", "copy", "top", "other.yaml", cwd=tmp_path, code=2)
     assert "base.yaml: is there already" in error

@@ -7,6 +7,7 @@ import lzma
 import os
 import random
 import sys
+import sysconfig
 import textwrap
 import threading
 import tracemalloc
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phf import config, corpora, plugins
-from phf.corpora import PythonDocs, PythonSource, installed_python, read, rows
+from phf.corpora import PythonDocs, PythonSource, read, rows
 from phf.documents import content_id
 from phf.errors import InputError
 
@@ -397,7 +398,7 @@ def library(tmp_path, monkeypatch):
     """A standard library and a folder of packages of our own."""
     standard, packages = tmp_path / "stdlib", tmp_path / "packages"
     paths = {"stdlib": standard, "platstdlib": standard, "purelib": packages, "platlib": packages}
-    monkeypatch.setattr(installed_python.sysconfig, "get_paths", lambda: {name: str(path) for name, path in paths.items()})
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {name: str(path) for name, path in paths.items()})
 
     def write(root, name, text):
         path = {"stdlib": standard, "packages": packages}[root] / name

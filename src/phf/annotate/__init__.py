@@ -22,6 +22,7 @@ from phf.segmenters import explicit_fields
 
 _log = logging.getLogger("phf")
 _MANIFEST = "manifest.json"
+_SHOWN = 8  # versions in a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,9 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
     scoring = {name: config.plain(options)[name] for name in ("segmenter", "scorer", "also", "part")}
     cut = options.segmenter
     scoring["segmenter"] = {"name": cut.name, **explicit_fields(cut.name, cut.fields)}
-    made_from = {"corpus": corpora.recorded(corpus), "annotate": scoring, "inputs": corpora.inventory(corpus)}
+    made_from = {"corpus": corpora.recorded(corpus), "annotate": scoring}
     journal = Journal(out)
-    finished = _begin(out, made_from, journal, of_installed=corpus.source is not None)
+    finished = _begin(out, made_from, journal, corpus)
     if finished is not None:
         return finished
     tally = Tally(out, options, on_progress, corpus.limit, journal.parts)
@@ -105,7 +106,7 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
     return _summary(out, fields, was_finished=False)
 
 
-def _begin(out: Path, made_from: dict[str, Any], journal: Journal, of_installed: bool) -> Summary | None:
+def _begin(out: Path, made_from: dict[str, Any], journal: Journal, corpus: config.Corpus) -> Summary | None:
     """Return None if `out` is to be begun or resumed, and what it holds if it is finished."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; expected a folder to write to")
@@ -113,14 +114,20 @@ def _begin(out: Path, made_from: dict[str, Any], journal: Journal, of_installed:
     if not path.exists():
         if out.exists() and any(out.glob("*.parquet")):
             raise InputError(f"{out}: holds Parquet files that annotation did not write; choose another output folder")
+        made_from["inputs"] = corpora.inventory(corpus)
+        _log_fingerprint(out, made_from)
         write_json(path, {"made_from": made_from, "finished": False})
         return None
     manifest = read_manifest(path)
     whole = manifest["finished"] and journal.is_whole(manifest["parts"])
-    if whole and of_installed:
-        # What is installed may grow afterwards; a finished annotation of what was there is still good.
-        made_from = {**made_from, "inputs": manifest["made_from"]["inputs"]}
+    if whole and corpus.source is not None:
+        # What is installed may change afterwards; a finished annotation of what was there is still good.
+        made_from["inputs"] = manifest["made_from"].get("inputs", {})
+        _warn_of_drift(out, made_from["inputs"], corpus)
+    else:
+        made_from["inputs"] = corpora.inventory(corpus)
     check_unchanged(out, _comparable(manifest["made_from"]), _comparable(made_from))
+    _log_fingerprint(out, made_from)
     if whole:
         return _summary(out, manifest, was_finished=True)
     sweep(out)
@@ -128,6 +135,32 @@ def _begin(out: Path, made_from: dict[str, Any], journal: Journal, of_installed:
         _log.warning("%s: parts are missing or damaged; they are scored again", out)
         write_json(path, {"made_from": made_from, "finished": False})
     return None
+
+
+def _log_fingerprint(out: Path, made_from: dict[str, Any]) -> None:
+    if fingerprint := made_from["inputs"].get("fingerprint"):
+        _log.info("%s: fingerprint of the corpus: %s", out, fingerprint)
+
+
+def _warn_of_drift(out: Path, recorded: dict[str, Any], corpus: config.Corpus) -> None:
+    """Warn of what of an annotated source has changed since, as far as it can still be read."""
+    try:
+        now = corpora.inventory(corpus)
+    except InputError as error:
+        _log.warning("%s: holds an annotation of what was installed then, which is used; by now: %s", out, error)
+        return
+    if now.get("fingerprint") == recorded.get("fingerprint"):
+        return
+    old, new = recorded.get("versions", {}), now.get("versions", {})
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    changed = [f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}" for name in names]
+    changed = [*changed[:_SHOWN], f"{len(changed) - _SHOWN} more"] if len(changed) > _SHOWN else changed
+    message = (
+        "%s: holds an annotation of what was installed then (%s), which is used; an annotation from now on would be of %s: %s"
+    )
+    _log.warning(
+        message, out, recorded.get("fingerprint"), now.get("fingerprint"), ", ".join(changed) or "files changed, versions did not"
+    )
 
 
 def _comparable(made_from: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The commands for the recipes that come with phf: what there is, and a copy to change."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +48,7 @@ def copy(
 
     phf recipes copy pii-demo mine.yaml
 
-    Recipes that it includes are copied beside it.
+    Files that it includes are copied with it, into the folders that it names them in.
     """
     from phf.config import shipped_recipes
     from phf.plugins import suggestion
@@ -59,7 +60,8 @@ def copy(
     if target.is_dir():
         target /= f"{name}.yaml"
     copies = {target: shipped[name]}
-    copies |= {target.parent / path.name: path for path in _included(shipped[name])}
+    included = _included(shipped[name])
+    copies |= {target.parent / os.path.relpath(path, shipped[name].parent): path for path in included}
     for path, source in copies.items():
         if path.exists() and (path == target or path.read_bytes() != source.read_bytes()):
             raise InputError(f"{path}: is there already; name another file, or delete this one")

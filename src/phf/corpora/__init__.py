@@ -33,6 +33,14 @@ class FingerprintedSource(Source, Protocol):
 
 
 @runtime_checkable
+class VersionedSource(Source, Protocol):
+    """A source made of things that have versions."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions by name."""
+
+
+@runtime_checkable
 class LimitedSource(Source, Protocol):
     """A source that knows how much it yields.
 
@@ -79,12 +87,17 @@ def rows(corpus: config.Corpus, on_share: Callable[[float], None] = lambda share
 def inventory(corpus: config.Corpus) -> dict[str, Any]:
     """Describe the files of a corpus, so that a change is noticed: their number, bytes, and a fingerprint.
 
-    The fingerprint covers names and sizes, and both ends of local files. Of a data set on the hub only its name is known.
+    The fingerprint covers names and sizes, and both ends of local files. Of a data set on the hub only its name is known. A
+    source tells its own fingerprint, and the versions of what it reads.
+
+    Raises:
+        InputError: for an input that is missing, or a package of a source that is not installed.
     """
     digest = blake2b(digest_size=8)
     if corpus.source is not None:
         source = config.build("corpora", corpus.source)
-        return {"fingerprint": source.fingerprint()} if isinstance(source, FingerprintedSource) else {}
+        marks: dict[str, Any] = {"fingerprint": source.fingerprint()} if isinstance(source, FingerprintedSource) else {}
+        return marks | ({"versions": source.versions()} if isinstance(source, VersionedSource) else {})
     named = [file for name in corpus.inputs if not name.startswith("hf:") for file in files.expand(name)]
     for file in named:
         digest.update(files.mark(file))

@@ -3,7 +3,6 @@
 import ast
 import gc
 import re
-import sysconfig
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +13,9 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Literal
 
-from phf.corpora.files import walk
+from phf.corpora.packages import Installed, find_installed, versions_of
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_TESTS = {"test", "tests", "testing", "idle_test"}
-_ELSEWHERE = {"site-packages", "dist-packages", "__pycache__"}
 _HEADING = re.compile(r"^(?:#{1,6} .*|(?P<over>[^\s].*)\n(?:={3,}|-{3,}|~{3,}|\^{3,})[ \t]*)$", re.MULTILINE)
 _CODE = re.compile(r">>> |```|~~~|::[ \t]*\n")
 _FENCE = re.compile(r"^(?:```|~~~).*?^(?:```|~~~)[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -34,11 +31,23 @@ class _Installed:
     tests: bool = False
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change when a file of the corpus is added, removed or changes its size."""
+        """Return 16 hex digits that change when a file of the corpus is added, removed or changes its size.
+
+        Raises:
+            InputError: for a package that is not installed.
+        """
         digest = blake2b(digest_size=8)
-        for path, name in [*_files(self.packages, self.tests), *_descriptions(self.packages)]:
+        installed = self._installed()
+        for path, name in sorted([*installed.files, *installed.descriptions], key=lambda source: source[1]):
             digest.update(f"{name} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of Python and of the packages, by name."""
+        return versions_of(self.packages)
+
+    def _installed(self) -> Installed:
+        return find_installed(self.packages, self.tests)
 
     def _taken(self, sources: Iterator[tuple[str, Iterator[tuple[str, str]]]]) -> Iterator[tuple[str, str]]:
         """Drop what is too short, too long or a repetition (white space and case aside), and stop at the limits.
@@ -76,7 +85,9 @@ class PythonDocs(_Installed):
     mixture of packages; the same installation gives the same documents in the same order.
 
     Args:
-        packages: top-level packages or modules to read, of those installed and of the standard library; all if empty.
+        packages: what to read: distributions as pip calls them (their own files alone), top-level modules, and
+            `standard-library`; one that is not installed is an error. Everything installed if empty: then the corpus changes
+            with every package that is installed.
         min_characters: shorter texts are left out; they are rarely sentences.
         max_characters: longer texts are left out.
         limit_characters: stop after so many characters.
@@ -94,8 +105,9 @@ class PythonDocs(_Installed):
         return self._taken(self._found())
 
     def _found(self) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
-        sources = [(path, name, _docstrings) for path, name in _files(self.packages, self.tests)]
-        sources += [(path, name, _sections) for path, name in _descriptions(self.packages)]
+        installed = self._installed()
+        sources = [(path, name, _docstrings) for path, name in installed.files]
+        sources += [(path, name, _sections) for path, name in installed.descriptions]
         for path, name, extract in sorted(sources, key=lambda source: _mixed(source[1])):
             documents = extract(path, name)
             yield name, documents if self.code else ((name, text) for name, text in documents if not _CODE.search(text))
@@ -109,7 +121,9 @@ class PythonSource(_Installed):
 
     Args:
         unit: a document is a whole file, or one function or method with its decorators, indented as if it stood alone.
-        packages: top-level packages or modules to read, of those installed and of the standard library; all if empty.
+        packages: what to read: distributions as pip calls them (their own files alone), top-level modules, and
+            `standard-library`; one that is not installed is an error. Everything installed if empty: then the corpus changes
+            with every package that is installed.
         min_characters: shorter texts are left out.
         max_characters: longer texts are left out.
         limit_characters: stop after so many characters.
@@ -127,58 +141,8 @@ class PythonSource(_Installed):
 
     def _found(self) -> Iterator[tuple[str, Iterator[tuple[str, str]]]]:
         read = _functions if self.unit == "function" else _file
-        for path, name in sorted(_files(self.packages, self.tests), key=lambda source: _mixed(source[1])):
+        for path, name in sorted(self._installed().files, key=lambda source: _mixed(source[1])):
             yield name, read(path, name)
-
-
-def _files(packages: list[str], tests: bool) -> list[tuple[Path, str]]:
-    """List (path, path below its root) of the Python files; of two with one name, the one that an import would find."""
-    found: dict[str, Path] = {}
-    for root in _roots():
-        tops = [root] if not packages else [root / name for package in packages for name in (package, f"{package}.py")]
-        for top in tops:
-            for path in _python_files(top, tests):
-                found.setdefault(path.relative_to(root).as_posix(), path)
-    return [(path, name) for name, path in found.items()]
-
-
-def _roots() -> list[Path]:
-    paths = sysconfig.get_paths()
-    found = [Path(paths[key]).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return list(dict.fromkeys(path for path in found if path.is_dir()))
-
-
-def _python_files(path: Path, tests: bool) -> Iterator[Path]:
-    """Find the Python files below a folder, or the path itself if it is one."""
-
-    def wanted(inner: Path) -> bool:
-        if inner.name.startswith(".") or inner.name.endswith("-info") or inner.name in _ELSEWHERE:
-            return False
-        return tests or inner.name not in _TESTS
-
-    if path.is_dir():
-        yield from (inner for inner in walk(path, wanted) if _is_source(inner, tests))
-    elif _is_source(path, tests):
-        yield path
-
-
-def _is_source(path: Path, tests: bool) -> bool:
-    return path.suffix == ".py" and path.is_file() and (tests or not _is_test(path.name))
-
-
-def _is_test(name: str) -> bool:
-    return name.startswith("test_") or name == "conftest.py"
-
-
-def _descriptions(packages: list[str]) -> list[tuple[Path, str]]:
-    """List (METADATA file, `NAME (description)`) of the installed distributions."""
-    found: dict[str, Path] = {}
-    for root in _roots():
-        for path in sorted(root.glob("*.dist-info/METADATA")):
-            name = path.parent.name.split("-")[0]
-            if not packages or name in packages:
-                found.setdefault(f"{name} (description)", path)
-    return [(path, name) for name, path in found.items()]
 
 
 def _mixed(name: str) -> bytes:
