@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from phf import __version__
-from phf.cli import demo, export, generate, measure, recipes, stages, tools
+from phf.cli import demo, export, generate, measure, push, recipes, stages, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped
 
@@ -24,7 +24,7 @@ reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages, in order": (stages.annotate, stages.tokenize, stages.train, measure.evaluate, measure.redteam, stages.report),
     "The whole job": (demo.demo, stages.run),
-    "Pieces": (generate.generate, export.export, tools.inspect, tools.schema),
+    "Pieces": (generate.generate, export.export, push.push, tools.inspect, tools.schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

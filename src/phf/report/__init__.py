@@ -16,9 +16,17 @@ from phf.progress import Listener, Progress, silent
 from phf.report import claims, figures, glossary, guidance, notices, prose, samples, tables
 from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
+from phf.report.metrics import Measured as Measured
+from phf.report.metrics import decimals as decimals
+from phf.report.metrics import describe as describe
+from phf.report.metrics import rank as rank
+from phf.report.metrics import spoken as spoken
+from phf.report.metrics import write as write
+from phf.report.metrics import write_interval as write_interval
 from phf.report.palette import MARKERS, STYLES, colours, style_of
-from phf.report.run_files import read_runs
-from phf.report.runs import Run
+from phf.report.run_files import read_runs as read_runs
+from phf.report.runs import Run as Run
+from phf.report.runs import mapping as mapping
 from phf.report.seeds import pool_seeds
 
 _COLUMNS = (
