@@ -37,7 +37,7 @@ def main() -> None:
 
     failures = 0
     for name in options.parts or PARTS:
-        extra = {"count": options.count} if options.count and name not in ("damage", "breakouts") else {}
+        extra = {"count": options.count} if options.count and name != "breakouts" else {}
         print(f"== {name}, seed {options.seed}", flush=True)
         tried, failed = 0, []
         with tempfile.TemporaryDirectory(prefix="phf-attack-") as folder:

@@ -1,6 +1,7 @@
 """One command of phf in a forked process: its exit status, what it printed, and whether it ended in time."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -52,9 +53,19 @@ def call(function: Callable[[], object], timeout: float = 60.0) -> Outcome:
 
 def phf(arguments: Sequence[str | Path], timeout: float = 60.0) -> Outcome:
     """Run the `phf` command in a forked process."""
+    _preload()
     from phf.cli import main
 
     return call(lambda: main([str(argument) for argument in arguments]), timeout)
+
+
+@functools.cache
+def _preload() -> None:
+    """Import what commands import lazily, once for all forked processes; nothing of it starts a thread."""
+
+    import phf.evaluate
+    import phf.report
+    import phf.train.trainer  # noqa: F401
 
 
 def _status_of(function: Callable[[], object]) -> int:

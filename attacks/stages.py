@@ -15,6 +15,8 @@ from attacks.inputs import Attempt
 from attacks.job import STAGES, Job
 
 _TIMEOUT = 120.0
+_KINDS = ("empty", "half", "the middle bit", "3 flipped bits", "16 zero bytes", "deleted", "{}")
+_OF_EVALUATE = ("samples", "per-example", "records.jsonl", "evaluations.json")
 
 
 def finished(folder: Path) -> tuple[Job, dict[str, str], dict[str, float]]:
@@ -53,25 +55,28 @@ def kills(seed: int, folder: Path, count: int = 10) -> Iterator[Attempt]:
             yield f"kill {stage} at {100 * (number + 0.5) / count:.0f}%", outcome, failure
 
 
-def damage(seed: int, folder: Path) -> Iterator[Attempt]:
-    """Damage every file in six ways, restore its size and time where that can be, and run the stages that read it."""
+def damage(seed: int, folder: Path, count: int | None = None, kinds: Sequence[str] = _KINDS) -> Iterator[Attempt]:
+    """Damage every file in each way, restore its time, and run the stages that read it; or `count` of these attempts."""
     rng = random.Random(seed)
     whole, expected, _ = finished(folder / "whole")
-    files = [path.relative_to(whole.folder) for path in whole.outputs()]
-    for name in files:
-        for kind in ("empty", "half", "3 flipped bits", "16 zero bytes", "deleted", "{}"):
-            job = _copy(whole, folder / "damaged")
-            before = (job.folder / name).stat()
-            if not _damage(job.folder / name, kind, rng):
-                continue
-            if (job.folder / name).exists():
-                os.utime(job.folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
-            yield _read_damaged(job, name, kind, expected)
+    attempts = [(path.relative_to(whole.folder), kind) for path in whole.outputs() for kind in kinds]
+    for name, kind in attempts if count is None else rng.sample(attempts, min(count, len(attempts))):
+        job = _copy(whole, folder / "damaged")
+        before = (job.folder / name).stat()
+        if not _damage(job.folder / name, kind, rng):
+            continue
+        if (job.folder / name).exists():
+            os.utime(job.folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+        yield _read_damaged(job, name, kind, expected)
 
 
 def _read_damaged(job: Job, name: Path, kind: str, expected: dict[str, str]) -> Attempt:
     """Delete what is made from the damaged file, make it again, and compare."""
     producer = {"annotated": "annotate", "tokens": "tokenize", "runs": "train", "report": "report"}[name.parts[0]]
+    if set(name.parts) & set(_OF_EVALUATE):
+        producer = "evaluate"
+    if any(part.startswith("state-") for part in name.parts):  # as a process that was killed before the last checkpoint leaves it
+        shutil.rmtree(max(job.run.checkpoints().items())[1])
     what = f"{kind}: {name}"
     made_later = STAGES[STAGES.index(producer) + 1 :]
     job.remove(made_later)
@@ -136,6 +141,8 @@ def _damage(path: Path, kind: str, rng: random.Random) -> bool:
             content = bytearray()
         case "half":
             content = content[: len(content) // 2]
+        case "the middle bit" if content:
+            content[len(content) // 2] ^= 1 << 4
         case "3 flipped bits" if content:
             for _ in range(3):
                 content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)

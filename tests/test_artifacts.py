@@ -1,8 +1,11 @@
 """Outputs are whole or absent, and know what they were made from."""
 
+import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +13,7 @@ from phf.artifacts import (
     check_unchanged,
     fingerprint,
     read_json,
+    read_object,
     remove_directory,
     sweep,
     whole_directory,
@@ -118,3 +122,53 @@ def test_a_torn_last_line_is_no_line_and_is_cut_off_where_asked(tmp_path):
     assert path.read_bytes().endswith(b"{")
     assert whole_lines(path, cut=True) == [b"one", b"\xfftwo\r"]
     assert path.read_bytes() == b"one\n\xfftwo\r\n"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_of_a_directory_have_the_mode_of_the_umask_whatever_wrote_them(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with whole_directory(tmp_path / "a") as folder:
+            (folder / "deep").mkdir(mode=0o700)
+            (folder / "deep" / "weights").touch(mode=0o600)
+        assert stat.S_IMODE((tmp_path / "a" / "deep" / "weights").stat().st_mode) == 0o666 & ~mask
+        assert stat.S_IMODE((tmp_path / "a" / "deep").stat().st_mode) == 0o777 & ~mask
+        assert stat.S_IMODE((tmp_path / "a" / "checksums.json").stat().st_mode) == 0o666 & ~mask
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), OSError("201437 requested and 71680 written")],
+    ids=["errno", "numpy"],
+)
+@pytest.mark.parametrize("writes", [whole_file, whole_directory])
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, writes, error):
+    with pytest.raises(InputError, match=r"tokens\.bin: could not be written: the disk is full"), writes(tmp_path / "tokens.bin"):
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_limit_on_file_sizes_is_named_too(tmp_path):
+    program = (
+        "import resource, signal, sys\n"
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from phf.artifacts import whole_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "with whole_file(Path(sys.argv[1])) as path:\n"
+        "    np.zeros(50_000).tofile(path)\n"
+    )
+    path = tmp_path / "tokens.bin"
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)
+    assert f"InputError: {path}: could not be written" in done.stderr
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"', "null", "{}", '{"other": 1}'])
+def test_an_object_of_another_shape_is_named_with_its_file(tmp_path, content):
+    (tmp_path / "meta.json").write_text(content)
+    with pytest.raises(InputError, match=r"meta\.json: not what phf wrote"):
+        read_object(tmp_path / "meta.json", "finished")

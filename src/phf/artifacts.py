@@ -1,31 +1,44 @@
 """Outputs that are whole or absent: atomic writes, and the comparison of what an output was made from."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from phf import checksums
 from phf.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # what numpy says, without an errno
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, renamed to `path` when the block succeeds and deleted when it does not."""
+def whole_file(path: Path, recorded: bool = False, grows: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to `path` when the block succeeds and deleted when it does not.
+
+    Args:
+        path: the file.
+        recorded: whether its checksum is recorded beside it; that of a file that has one already always is.
+        grows: whether lines are going to be appended to it: then the checksum is one of its first bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _naming(path):
+            yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        checksums.replace(temporary, path, recorded, grows)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -34,13 +47,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`, renamed to `path` when the block succeeds and deleted when it does not.
 
-    A directory that is already at `path` is replaced.
+    A directory that is already at `path` is replaced. The checksums of its files are recorded in it, and their modes are those of
+    the umask, whatever wrote them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        with _naming(path):
+            yield temporary
+        checksums.record_folder(temporary)
+        mask = _umask()
+        for inside in (temporary, *temporary.rglob("*")):
+            inside.chmod((0o777 if inside.is_dir() else 0o666) & ~mask)
         if path.exists():
             old = _hide(path)
             temporary.replace(path)
@@ -97,9 +115,13 @@ def whole_lines(path: Path, cut: bool = False) -> list[bytes]:
     Args:
         path: the file.
         cut: also truncate the file after its last whole line, so that the next line can be appended.
+
+    Raises:
+        InputError: if its checksum is recorded, and it is another one now.
     """
     if not path.exists():
         return []
+    checksums.verify(path)
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if cut and whole < len(content):
@@ -107,9 +129,9 @@ def whole_lines(path: Path, cut: bool = False) -> list[bytes]:
     return content[:whole].split(b"\n")[:-1]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    with whole_file(path) as temporary:
+def write_json(path: Path, value: Any, recorded: bool = False) -> None:
+    """Write `value` as indented JSON, atomically; see `whole_file`."""
+    with whole_file(path, recorded) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -117,14 +139,35 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that phf wrote.
 
     Raises:
-        InputError: if it is missing or is not JSON.
+        InputError: if it is missing, is not JSON, or is not what was written.
     """
+    checksums.verify(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found; {path.parent} is not a finished phf output") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); delete {path.parent} and make it again") from None
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON object that phf wrote.
+
+    Args:
+        path: the file.
+        keys: that it must have.
+
+    Raises:
+        InputError: as `read_json` does, or if it is no object, or lacks a key.
+    """
+    value = read_json(path)
+    lacking = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if lacking or not isinstance(value, dict):
+        reason = f"it has no {lacking[0]!r}" if isinstance(value, dict) else f"it holds a {type(value).__name__}, no object"
+        raise InputError(
+            f"{path}: not what phf wrote ({reason}); restore it from a copy, or delete {path.parent} and make it again"
+        )
+    return value
 
 
 def fingerprint(value: Any) -> str:
@@ -155,6 +198,21 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
             yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
     elif old != new:
         yield f"{key} was {json.dumps(old, ensure_ascii=False)}, now {json.dumps(new, ensure_ascii=False)}"
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what libraries raise when a disk is full, or a file or quota at its limit, into one line that names the output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL and not _SHORT_WRITE.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: could not be written: the disk is full, or a limit is reached ({reason}); nothing is left of it. "
+            "Free space, or raise the limit, and run the same command again: what was finished before is whole"
+        ) from error
 
 
 def _umask() -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf import artifacts
+from phf import artifacts, checksums
 from phf.config import Component
 from phf.errors import InputError
 from phf.segmenters import recorded_fields
@@ -149,6 +149,7 @@ def read_rows(path: Path, group: int, first: int, column: str = "rewards") -> It
 @contextlib.contextmanager
 def _open_part(path: Path) -> Iterator[Any]:
     """Open a Parquet part; what is wrong with it while it is read is an InputError that names it."""
+    checksums.verify(path)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
@@ -240,16 +241,7 @@ class AnnotatedCorpus:
         self.scorer = _scorer_of_samples(_component(annotate.get("scorer"))) or scorer
         """What scores texts as the segments were scored; None if unknown."""
         self._segments = record.get("segments")
-        self._check_sizes(record.get("files", {}))
-
-    def _check_sizes(self, files: dict[str, dict[str, Any]]) -> None:
-        """Check that each file of the manifest is there with the size it was written with."""
-        for name, written in files.items():
-            path = self.folder / name
-            size = path.stat().st_size if path.is_file() else None
-            if size != written["bytes"]:
-                what = "missing" if size is None else f"{size:,} bytes, but {written['bytes']:,} were written"
-                raise InputError(f"{path}: {what}; `phf annotate` with the same options writes it again")
+        checksums.check_folder(folder)
 
     @functools.cached_property
     def parts(self) -> list[Path]:

@@ -1,5 +1,6 @@
 """Errors that a user can act on: bad input, a missing extra, a stop. Any other exception is a bug and keeps its traceback."""
 
+import errno
 import importlib
 from typing import Any
 
@@ -26,6 +27,28 @@ class Stopped(Exception):
 
     def __str__(self) -> str:
         return f"{self.args[1]}; the same command resumes from there"
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return the first line of what says that memory ran out, in an error or in one that led to it; None if nothing does.
+
+    A library whose files could not be mapped fails as an import that is missing.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        text = str(seen)
+        lacks = isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM
+        if lacks or any(sign in text for sign in _OF_MEMORY):
+            return next(iter(text.strip().splitlines()), "") or type(seen).__name__
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+_OF_MEMORY = (
+    "failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory", "not enough memory",
+    "CUDA out of memory", "std::bad_alloc", "bad allocation", "memory allocation of",
+)  # fmt: skip
+"""What libraries say when memory runs out: the dynamic linker, the C library, PyTorch, C++ and Rust."""
 
 
 def require(module: str, extra: str, needed_by: str) -> Any:

@@ -46,18 +46,19 @@ class HubModel:
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
-    def download(self, weights: bool) -> Path:
+    def download(self, weights: bool, code: bool = False) -> Path:
         """Return the folder of the model's files in the hub's cache, downloaded as far as they are missing.
 
         Args:
             weights: whether weights are needed, or the configuration and the tokenizer alone.
+            code: whether its own Python is needed, too.
 
         Raises:
             InputError: if there is no such model or revision, or the hub cannot be reached and the files are not on this machine.
         """
         from huggingface_hub import snapshot_download
 
-        patterns = [*_SMALL_FILES, *(_WEIGHTS if weights else [])]
+        patterns = [*_SMALL_FILES, *(_WEIGHTS if weights else []), *(["*.py"] if code else [])]
         try:
             with quiet_transformers():
                 return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=patterns))
@@ -81,6 +82,11 @@ class HubModel:
         except (OSError, ValueError):
             return None
         return folder if any(any(folder.glob(pattern)) for pattern in (_WEIGHTS if weights else _SMALL_FILES)) else None
+
+
+def needs_trust(error: Exception) -> bool:
+    """Return whether an error of transformers says that a model or tokenizer has Python of its own, which was not trusted."""
+    return isinstance(error, ValueError) and "trust_remote_code" in str(error)
 
 
 @contextlib.contextmanager

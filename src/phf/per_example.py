@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf import statistics
+from phf import checksums, statistics
 from phf.artifacts import whole_file
 from phf.errors import InputError
 from phf.statistics import Estimate
@@ -31,7 +31,7 @@ def write(file: Path, ids: Sequence[str], metrics: Mapping[str, Parts]) -> None:
     for metric, (numerators, denominators) in metrics.items():
         columns[metric] = pa.array(np.asarray(numerators, np.float64))
         columns[f"{metric}.weight"] = pa.array(np.asarray(denominators, np.float64))
-    with whole_file(file) as temporary:
+    with whole_file(file, recorded=True) as temporary:
         pq.write_table(pa.table(columns), temporary, compression="zstd")
 
 
@@ -41,6 +41,7 @@ def read(file: Path, metric: str) -> tuple[list[str], Parts] | None:
     Raises:
         InputError: if the file is broken.
     """
+    checksums.verify(file)
     try:
         if not file.exists() or metric not in pq.read_schema(file).names:
             return None

@@ -39,6 +39,7 @@ from phf.tokens import (
 
 _SHARD_TOKENS = 64 * 2**20
 _TRAINING_CHARACTERS = 200_000_000
+_LATER_FIELDS = (("document_start", None), ("trust_remote_code", False))  # which older stores do not record
 _WORKER_BYTES = 8 * 2**20  # of Parquet; less is done sooner than a process is started
 
 log = logging.getLogger("phf")
@@ -88,7 +89,7 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, on_progress: 
     wanted = {"corpus": corpus.identity, "tokenize": _identity(options)}
     meta_path = out / "meta.json"
     if meta_path.exists():
-        meta = artifacts.read_json(meta_path)
+        meta = artifacts.read_object(meta_path, "made_from", "finished", "shards", "held_out", "next_part")
         artifacts.check_unchanged(out, meta["made_from"], wanted)
         if meta["finished"]:
             return _summary(meta, already_done=True)
@@ -121,7 +122,7 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, on_progress: 
     _write_shards(corpus, out, options, meta, on_progress)
     if not meta["counts"]["tokens"]:
         raise InputError(f"{annotated}: no training document has any text; nothing to tokenise")
-    artifacts.write_json(meta_path, meta | {"finished": True})
+    artifacts.write_json(meta_path, meta | {"finished": True}, recorded=True)
     return _summary(meta, continued=continued)
 
 
@@ -129,7 +130,7 @@ def _identity(options: config.Tokenize) -> dict[str, Any]:
     """Return the options that the store depends on."""
     fields: dict[str, Any] = config.plain(options)
     del fields["workers"]
-    return {name: value for name, value in fields.items() if (name, value) != ("document_start", None)}
+    return {name: value for name, value in fields.items() if (name, value) not in _LATER_FIELDS}
 
 
 def _summary(meta: dict[str, Any], continued: bool = False, already_done: bool = False) -> Summary:
@@ -150,7 +151,7 @@ def _tokenizer(corpus: AnnotatedCorpus, out: Path, options: config.Tokenize, on_
         if len(tokenizer) < options.vocab_size:
             log.warning("tokenize: the corpus has merges for only %d of %d entries", len(tokenizer), options.vocab_size)
     else:
-        tokenizer = exact_tokenizer(load_tokenizer(options.tokenizer))
+        tokenizer = exact_tokenizer(load_tokenizer(options.tokenizer, options.trust_remote_code), plain=options.trust_remote_code)
     with artifacts.whole_directory(folder) as temporary:
         tokenizer.save_pretrained(temporary)
     return folder
@@ -190,7 +191,7 @@ def _write_shards(
                 _write(out / HELD_OUT, held_out, meta["held_out"])
                 following = {"next_part": part.part + part.last, "next_group": 0 if part.last else part.group + 1}
                 meta |= {**following, "round_trip": vars(round_trip)}
-                artifacts.write_json(out / "meta.json", meta)
+                artifacts.write_json(out / "meta.json", meta, recorded=True)
                 training, held_out = Encoded(), Encoded()
     if round_trip.lost:
         log.warning(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phf import config, corpora
+from phf import checksums, config, corpora
 from phf.annotate.journal import JOURNAL, QUARANTINE, Journal
 from phf.annotate.local_executor import Callbacks, score_locally
 from phf.annotate.ray_executor import score_on_ray
@@ -98,7 +98,8 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
         what = ", ".join(made_from["corpus"]["inputs"]) if corpus.source is None else f"source {corpus.source.name}"
         raise InputError(f"{what}: no documents in it" + (", only empty ones" if tally["empty"] else ""))
     fields = {**tally.counts(), **journal.totals()}
-    write_json(out / _MANIFEST, {"made_from": made_from, "finished": True, **fields})
+    journal.record_checksums()
+    write_json(out / _MANIFEST, {"made_from": made_from, "finished": True, **fields}, recorded=True)
     tally.report(last=True)
     if tally["failed"]:
         message = "%s: %d of %d documents failed and have no reward; %s there lists them with the reason"
@@ -133,6 +134,7 @@ def _begin(out: Path, made_from: dict[str, Any], journal: Journal, corpus: confi
     sweep(out)
     if manifest["finished"]:
         _log.warning("%s: parts are missing or damaged; they are scored again", out)
+        checksums.forget(out)  # until they are written again, by many processes
         write_json(path, {"made_from": made_from, "finished": False})
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from phf import checksums
 from phf.annotate.parts import Part, part_from_json, part_name
 from phf.artifacts import whole_file, whole_lines
 from phf.errors import InputError
@@ -59,18 +60,21 @@ class Journal:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def totals(self) -> dict[str, Any]:
-        """Return what the manifest holds of the parts: file names, sizes and checksums, seconds, and library versions."""
+        """Return what the manifest holds of the parts: file names, seconds, and library versions."""
         order = sorted(self.parts)
         return {
             "seconds": sum(part.seconds for part in self.parts.values()),
             "parts": [part_name(index) for index in order],
-            "files": {part_name(index): {"bytes": part.bytes, "blake2b": part.blake2b} for index, part in self._noted(order)},
             "versions": {name: value for index in order for name, value in self.parts[index].versions.items()},
             "journal": JOURNAL,
         }
 
-    def _noted(self, order: Sequence[int]) -> Iterator[tuple[int, Part]]:
-        return ((index, self.parts[index]) for index in order if self.parts[index].blake2b)
+    def record_checksums(self) -> None:
+        """Record the checksums of the finished parts, as their writers took them, and of the journal and the quarantine."""
+        parts = {part_name(index): part.checksum for index, part in self.parts.items()}
+        checksums.write(self._out, {name: checksum for name, checksum in parts.items() if checksum is not None})
+        checksums.record(self._out / JOURNAL, grows=True)
+        checksums.record(self._out / QUARANTINE)
 
 
 def _read(path: Path) -> Iterator[tuple[int, Part]]:

@@ -1,6 +1,5 @@
 """Parts of an annotated corpus: their names, their rows, and the summary of each."""
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from itertools import count, islice
 from pathlib import Path
 
 from phf import config, corpora
+from phf.checksums import Checksum
 from phf.errors import InputError
 
 _MOST = 100_000  # parts: their names are sorted as text
@@ -45,21 +45,19 @@ class Part:
     bytes: int = 0
     blake2b: str = ""
 
+    @property
+    def checksum(self) -> Checksum | None:
+        """The checksum of its file; None where an earlier version of phf wrote it."""
+        return Checksum(self.bytes, self.blake2b) if self.blake2b else None
+
     def is_at(self, path: Path) -> bool:
-        """Return whether the part's file is there, with the size it was written with."""
-        return path.is_file() and self.bytes in (0, path.stat().st_size)
+        """Return whether the part's file is there as it was written: its size, and of a small one its checksum."""
+        return path.is_file() and (self.checksum is None or not self.checksum.problem(path, complete=False))
 
 
 def part_name(index: int) -> str:
     """Return the file name of a part."""
     return f"part-{index:05d}.parquet"
-
-
-def digest(path: Path) -> tuple[int, str]:
-    """Return the size of a file in bytes, and its BLAKE2b checksum of 16 bytes in hex."""
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-        return file.tell(), checksum
 
 
 def waiting_parts(

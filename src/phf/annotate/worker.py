@@ -24,7 +24,8 @@ from phf import config
 from phf.annotate import messages
 from phf.annotate.batches import batch_characters, document_rewards, groups
 from phf.annotate.messages import Finished, Message, Outcome, Request, Scored, Unusable, Working, Written, printable
-from phf.annotate.parts import Part, digest
+from phf.annotate.parts import Part
+from phf.checksums import Checksum
 from phf.corpora import Row
 from phf.documents import SCHEMA, Document, write_part
 from phf.errors import InputError, MissingExtra
@@ -125,7 +126,7 @@ class Annotator:
         }
         try:
             write_part(request.path, documents, also)
-            size, checksum = digest(request.path)
+            checksum = Checksum.of(request.path)
         except OSError as error:
             raise InputError(f"{request.path}: cannot be written: {error}") from None
         slowest = sorted(self._seconds.items(), key=lambda item: -item[1])[:_SLOWEST]
@@ -140,8 +141,8 @@ class Annotator:
             seconds=sum(self._seconds.values()),
             slowest=[(request.rows[index].id, seconds) for index, seconds in slowest],
             versions=_versions(),
-            bytes=size,
-            blake2b=checksum,
+            bytes=checksum.bytes,
+            blake2b=checksum.blake2b,
         )
 
     def _try(self, group: list[int]) -> None:

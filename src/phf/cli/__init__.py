@@ -1,15 +1,18 @@
 """The phf command: parse, call, print. No other package writes to the screen."""
 
+import functools
+import io
 import os
+import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from phf import __version__
-from phf.cli import demo, export, generate, measure, push, recipes, stages, tools
+from phf.cli import check, demo, export, generate, measure, push, recipes, stages, tools
 from phf.cli.options import fail, say
-from phf.errors import InputError, Stopped
+from phf.errors import InputError, Stopped, out_of_memory
 
 app = typer.Typer(
     name="phf",
@@ -21,18 +24,42 @@ app = typer.Typer(
 )
 reward_app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Train a reward model from human labels.")
 
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that says in one line that it was stopped by Ctrl-C, or that memory ran out."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            fail("stopped; what was finished is kept, and the same command goes on from there", 130)
+        except EOFError as error:
+            raise RuntimeError("a file ended before its end") from error
+        except Exception as error:
+            if (reason := out_of_memory(error)) is None:
+                raise
+            fail(
+                f"error: out of memory ({reason}). Lower train.micro_batch, jobs, annotate.workers, tokenize.workers or the "
+                "batch of an evaluation, or give the process more; what was finished before is whole",
+                2,
+            )
+
+    return call
+
+
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages, in order": (stages.annotate, stages.tokenize, stages.train, measure.evaluate, measure.redteam, stages.report),
     "The whole job": (demo.demo, stages.run),
-    "Pieces": (generate.generate, export.export, push.push, tools.inspect, tools.schema),
+    "Pieces": (generate.generate, export.export, push.push, check.check, tools.inspect, tools.schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.command("list", rich_help_panel="Pieces")(tools.list_components)
+        app.command(rich_help_panel=panel)(guarded(command))
+app.command("list", rich_help_panel="Pieces")(guarded(tools.list_components))
 app.add_typer(recipes.app, name="recipes", rich_help_panel="The whole job")
 app.add_typer(reward_app, name="reward", rich_help_panel="Pieces")
-reward_app.command("train")(tools.reward_train)
+reward_app.command("train")(guarded(tools.reward_train))
 
 
 @app.callback(invoke_without_command=True)
@@ -68,6 +95,11 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 2 with one line for bad input, and as signals do after a stop."""
+    if not os.environ.get("COLUMNS", "80").strip("0"):  # some terminals say 0 before they know
+        del os.environ["COLUMNS"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -81,5 +113,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(f"error: {error.filename or 'input/output'}: {error.strerror or error}. What was finished before is whole", 2)
     except Stopped as stopped:
         fail(str(stopped), 128 + stopped.number)
-    except KeyboardInterrupt:
-        fail("stopped; what was finished is kept, and the same command goes on from there", 130)

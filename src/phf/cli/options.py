@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phf.errors import InputError
+
 if TYPE_CHECKING:
     from phf.config import Recipe
 
@@ -50,7 +52,10 @@ def share_held_out(run: Path, otherwise: float) -> float:
 
     about = RunFolder(run).config
     tokens = read_yaml(about).get("tokens") if about.exists() else None  # a run that is only evaluated has none
-    return float(tokens["tokenize"]["held_out"]) if tokens else otherwise
+    try:
+        return float(tokens["tokenize"]["held_out"]) if tokens else otherwise
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{about}: not what `phf train` wrote (no tokens.tokenize.held_out); restore it from a copy") from None
 
 
 def scorer_named(name: str | None) -> Any:

@@ -92,6 +92,8 @@ class Tokenize(Strict):
     """`train` for a byte-level BPE of this corpus; else a folder or a name on the hub."""
     vocab_size: int = Field(default=4096, ge=1)
     """Entries of a trained tokenizer, <|endoftext|> counted, control tokens not."""
+    trust_remote_code: bool = False
+    """Run Python that comes with `tokenizer`; the store keeps the tokenizer without it."""
     held_out: float = Field(default=0.02, ge=0, lt=1)
     """Share of documents held out for evaluation, by a hash of their id."""
     column: str = "rewards"
@@ -118,6 +120,8 @@ class Train(Strict):
 
     model: dict[str, Any] | str = "gpt2-4m"
     """A preset's name, a checkpoint's folder or hub name as `from:NAME`, or a Hugging Face config: `{model_type: llama, ...}`."""
+    trust_remote_code: bool = False
+    """Run Python that comes with the checkpoint of `model: from:NAME`."""
     init: Init | None = None
     """Instead of a new model: a checkpoint of another run, trained further on the documents that run had not read."""
     tokens: Count = 3_300_000_000

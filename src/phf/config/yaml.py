@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from phf import checksums
 from phf.errors import InputError
 
 
@@ -18,8 +19,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read keys and values from a YAML file.
 
     Raises:
-        InputError: for a missing file, one that is not UTF-8, or invalid YAML, with its line.
+        InputError: for a missing file, one that is not UTF-8, one that phf wrote and that is damaged, or invalid YAML, with its
+            line.
     """
+    checksums.verify(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

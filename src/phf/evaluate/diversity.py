@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from phf import config, statistics
+from phf import checksums, config, statistics
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
 from phf.lm import LanguageModel
@@ -46,6 +46,7 @@ class Diversity:
         path = setting.samples_of(self.of)
         if not path.exists():
             raise InputError(f"{setting.name}.of: {self.of!r} has no samples ({path} is missing); run that evaluation first")
+        checksums.verify(path)
         table = pq.read_table(path, columns=["text", "finished"])
         texts, finished = table.column("text").to_pylist(), table.column("finished").to_pylist()
         setting.report(0, len(texts), "samples")

@@ -143,7 +143,7 @@ class HumanEval:
             "outcome": outcomes,
             "passed": [outcome == "passed" for outcome in outcomes],
         }
-        with whole_file(setting.samples_of(setting.name)) as temporary:
+        with whole_file(setting.samples_of(setting.name), recorded=True) as temporary:
             pq.write_table(pa.Table.from_pydict(columns, SCHEMA), temporary, compression="zstd")
         if refused := int((outcomes_of == "not graded").sum()):
             log.warning("%s: %d of %d programs were not graded and count as not passed: a value of theirs would not have reached "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from phf import artifacts
+from phf import artifacts, checksums
 from phf.errors import InputError
 from phf.layout import RunFolder
 from phf.records import Record, read_records, write_records
@@ -43,15 +43,15 @@ class Journal:
             old = list(read_records(self.records))
             others = [record for record in old if not self._is_of(record, name)]
             if len(others) < len(old):
-                with artifacts.whole_file(self.records) as temporary:
+                with artifacts.whole_file(self.records, grows=True) as temporary:
                     temporary.write_text("".join(record.to_json() + "\n" for record in others), encoding="utf-8")
         write_records(self.records, records)
-        artifacts.write_json(self.folder.evaluations, self._notes() | {self._key(name): made_from})
+        checksums.record(self.records, grows=True)
+        artifacts.write_json(self.folder.evaluations, self._notes() | {self._key(name): made_from}, recorded=True)
 
     def _notes(self) -> dict[str, Any]:
         path = self.folder.find_evaluations()
-        notes: dict[str, Any] = artifacts.read_json(path) if path else {}
-        return notes
+        return artifacts.read_object(path) if path else {}
 
     def _key(self, name: str) -> str:
         return f"{self.run} step {self.step} {name}"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from phf import artifacts, config, lm, statistics
+from phf import artifacts, checksums, config, lm, statistics
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext, placements_of, with_control_placement
 from phf.lm import LanguageModel, Sampling
@@ -123,6 +123,8 @@ class ForwardKL:
 
 def _read(path: Path) -> tuple[list[str], list[bool], np.ndarray, np.ndarray]:
     """Return the reference's texts, whether each ended by itself, its nats of each (N,), and its tokens (N,)."""
+    checksums.check_folder(path.parent)
+    checksums.verify(path)
     try:
         table = pq.read_table(path, schema=_SCHEMA)
     except (pa.ArrowException, OSError) as error:

@@ -103,5 +103,5 @@ def _findings(
 def write_samples(path: Path, columns: dict[str, Any]) -> None:
     """Write the samples as Parquet, a missing score as null."""
     arrays = [pa.array(columns[field.name], field.type, from_pandas=pa.types.is_floating(field.type)) for field in SCHEMA]
-    with whole_file(path) as temporary:
+    with whole_file(path, recorded=True) as temporary:
         pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), temporary, compression="zstd")

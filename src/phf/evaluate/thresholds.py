@@ -49,8 +49,10 @@ def default_threshold(objectives: Iterable[config.Component]) -> Threshold | Non
 def objectives_beside(run: Path) -> list[config.Component]:
     """Return the objectives of the trained runs in the same work folder, as their config.yaml has them."""
     configs = [RunFolder(folder).config for folder in sorted(WorkFolder.of_run(run.absolute()).runs.glob("*"))]
-    objectives = [config.read_yaml(path).get("objective") for path in configs if path.is_file()]
-    return [config.check(config.Component, objective, "objective") for objective in objectives if objective]
+    objectives = {path: config.read_yaml(path).get("objective") for path in configs if path.is_file()}
+    return [
+        config.check(config.Component, objective, f"{path}: objective") for path, objective in objectives.items() if objective
+    ]
 
 
 class CorpusThresholds:

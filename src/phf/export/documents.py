@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from phf import config
+from phf import checksums, config
 from phf.errors import InputError
 from phf.objectives import Objective
 from phf.tokens import DocumentTokens, TokenStore, View, documents_of, load_tokenizer
@@ -77,6 +77,7 @@ class Exported:
         Raises:
             InputError: if it cannot be read, the objective cannot learn from it, or keeps no document.
         """
+        checksums.verify_folder(tokens)
         store = TokenStore.open(tokens)
         objective, remark = store.resolve(config.build("objectives", component))
         tokenizer = load_tokenizer(tokens / "tokenizer")

@@ -42,7 +42,7 @@ class LocalModel:
         """
         self.checkpoint, self.control = checkpoint, control
         self.model: Any = load_causal_model(checkpoint)
-        self.tokenizer: Any = load_tokenizer(checkpoint.folder)
+        self.tokenizer: Any = load_tokenizer(checkpoint.folder, checkpoint.trust_remote_code)
         shape = self.model.config.get_text_config()
         self.context: int | None = getattr(shape, "max_position_embeddings", None)
         self.encoder = DocumentEncoder(checkpoint, self.tokenizer, control, self.context)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-from phf import artifacts, plugins
+from phf import artifacts, checksums, plugins
 from phf.credentials import without_secrets
 from phf.errors import InputError
 from phf.hub import HubModel
@@ -39,6 +39,7 @@ class Checkpoint:
         hub: which model of the hub it is; None for a folder.
         segmenter_fields: configuration of the segmenter, where it is not the default.
         document_start: the token that its documents begin with, by id or as text; None for that of its tokenizer.
+        trust_remote_code: whether Python that comes with it is run; said by the user, never noted in the folder.
     """
 
     folder: str
@@ -49,6 +50,7 @@ class Checkpoint:
     hub: HubModel | None = None
     segmenter_fields: Mapping[str, Any] = field(default_factory=dict)
     document_start: int | str | None = None
+    trust_remote_code: bool = False
 
     def __str__(self) -> str:
         if self.hub is not None:
@@ -69,7 +71,7 @@ def hub_spec(name: str, segmenter: str | Mapping[str, Any] | None = None, contro
         fields = {"name": segmenter} if isinstance(segmenter, str) else dict(segmenter)
         said.append(f"segmenter={quote(fields['name'] if len(fields) == 1 else json.dumps(fields))}")
     said += [] if control is None else [f"control={quote(','.join(control) or NO_CONTROL, safe='<|>,')}"]
-    return name + ("?" + "&".join(said) if said else "")
+    return name + (("&" if "?" in name else "?") + "&".join(said) if said else "")
 
 
 def find_checkpoint(spec: str) -> Checkpoint:
@@ -120,7 +122,10 @@ def fingerprint_of(checkpoint: Checkpoint) -> str:
             with path.open("rb") as file:
                 while piece := file.read(1 << 22):
                     digest.update(piece)
-    digest.update(json.dumps(asdict(replace(checkpoint, folder="", run="", step=0, hub=None))).encode())
+    known = asdict(replace(checkpoint, folder="", run="", step=0, hub=None))
+    if not known["trust_remote_code"]:
+        del known["trust_remote_code"]
+    digest.update(json.dumps(known).encode())
     return digest.hexdigest()
 
 
@@ -130,10 +135,10 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
     if not question or "://" in name or Path(spec.removeprefix("hf:")).exists():
         return spec, {}
     options_by_name = {key: values[0] for key, values in parse_qs(options, keep_blank_values=True).items()}
-    if unknown := sorted(set(options_by_name) - {"segmenter", "control", "document_start"}):
+    if unknown := sorted(set(options_by_name) - {"segmenter", "control", "document_start", "trust_remote_code"}):
         raise InputError(
-            f"{name}: unknown option {unknown[0]!r} behind ?; expected segmenter=NAME, control=TOKEN,TOKEN or "
-            "document_start=TOKEN"
+            f"{name}: unknown option {unknown[0]!r} behind ?; expected segmenter=NAME, control=TOKEN,TOKEN, "
+            "document_start=TOKEN or trust_remote_code=true"
         )
     said: dict[str, Any] = {}
     if (segmenter := options_by_name.get("segmenter")) is not None:
@@ -144,6 +149,10 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
         said["control_tokens"] = () if tokens == (NO_CONTROL,) else tokens
     if (start := options_by_name.get("document_start")) is not None:
         said["document_start"] = start
+    if (trust := options_by_name.get("trust_remote_code")) is not None:
+        if trust not in ("true", "false"):
+            raise InputError(f"{name}: trust_remote_code is {trust!r}; expected true or false")
+        said["trust_remote_code"] = trust == "true"
     return name, said
 
 
@@ -185,6 +194,11 @@ def _find(spec: str) -> Checkpoint:
 
 def _of_folder(folder: Path) -> Checkpoint:
     """Return a folder's model: phf's own by its notes, any other by its tokenizer."""
+    checksums.check_folder(folder)
+    return _described(folder)
+
+
+def _described(folder: Path) -> Checkpoint:
     notes_file = folder / CHECKPOINT_NOTES
     if not notes_file.is_file():
         if folder.resolve() in RunFolder.of_checkpoint(folder.resolve()).checkpoints().values():
@@ -212,7 +226,7 @@ def _on_hub(model: HubModel) -> Checkpoint:
     folder = model.download(weights=False)
     if not (folder / "config.json").is_file():
         raise InputError(f"hf:{model}: no model in it (config.json is missing)")
-    return replace(_of_folder(folder), run=str(model), hub=model)
+    return replace(_described(folder), run=str(model), hub=model)
 
 
 def _control_tokens(folder: Path) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, on_pr
         options = options.model_copy(update={"init": init})
     train(work.tokens, folder, name, run.objective, options, on_progress)
     held_out, objectives = recipe.tokenize.held_out, _objectives(recipe)
-    evaluate(str(folder), work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, objectives=objectives)
+    spec = f"{folder}?trust_remote_code=true" if options.trust_remote_code else str(folder)
+    evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, objectives=objectives)
 
 
 def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progress: Listener) -> None:
@@ -40,7 +41,7 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progr
     )
     about = {"name": name, "model": run.model, "objective": config.plain(run.objective)}
     folder.mkdir(parents=True, exist_ok=True)
-    with artifacts.whole_file(RunFolder(folder).config) as temporary:
+    with artifacts.whole_file(RunFolder(folder).config, recorded=True) as temporary:
         temporary.write_text(to_yaml(about), encoding="utf-8")
     held_out = recipe.tokenize.held_out
     evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, named, _objectives(recipe))

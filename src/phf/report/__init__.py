@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import config, plugins
-from phf.artifacts import read_json, whole_file, write_json
+from phf.artifacts import read_object, whole_file, write_json
 from phf.errors import InputError, require
 from phf.layout import RunFolder
 from phf.locks import locks_output
@@ -174,7 +174,7 @@ def _render(page: dict[str, Any]) -> str:
 
 def _write(out: Path, html: str, files: dict[str, str], numbers: dict[str, Any]) -> None:
     """Write everything, each file whole or not at all; figures of an earlier report that are no more are deleted."""
-    old = read_json(out / "report.json").get("figures", []) if (out / "report.json").exists() else []
+    old = read_object(out / "report.json").get("figures", []) if (out / "report.json").exists() else []
     for name in old:
         if Path(name).name == name and name not in files:
             (out / "figures" / name).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phf import checksums
 from phf.artifacts import read_json, whole_lines
 from phf.config import read_yaml
 from phf.errors import InputError
@@ -104,6 +105,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _checkpoints(run: RunFolder) -> dict[int, dict[str, Any]]:
     """Read phf.json of every checkpoint, by step."""
     notes = {step: path / CHECKPOINT_NOTES for step, path in run.checkpoints().items()}
+    for path in run.checkpoints().values():
+        checksums.check_folder(path)
     return {step: {"step": step, **(mapping(read_json(path)) if path.exists() else {})} for step, path in notes.items()}
 
 
@@ -130,6 +133,7 @@ def _read_samples(run: RunFolder) -> tuple[dict[str, dict[str, Any]], list[str]]
         newest[evaluation] = max(newest.get(evaluation, (step, path)), (step, path))
     samples, skipped = {}, []
     for evaluation, (_, path) in newest.items():
+        checksums.verify(path)
         try:
             names = pq.read_schema(path).names
             if "text" not in names:

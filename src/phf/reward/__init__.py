@@ -60,7 +60,7 @@ def train(labels: Path, out: Path, options: TrainOptions = _DEFAULTS, on_progres
     data = _read(labels, kind, options)
     made_from = _made_from(labels, kind, options, data)
     if (out / "metrics.json").exists():
-        metrics: dict[str, Any] = artifacts.read_json(out / "metrics.json")
+        metrics = artifacts.read_object(out / "metrics.json", "made_from")
         artifacts.check_unchanged(out, metrics["made_from"], made_from)
         _log.info("%s: finished already, left alone", out)
         return metrics

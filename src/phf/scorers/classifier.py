@@ -118,8 +118,10 @@ def _load(wanted: Classifier) -> _Loaded:
     gpu = device.type == "cuda"
     dtype = torch.bfloat16 if wanted.precision == "bf16" or (wanted.precision == "auto" and gpu) else torch.float32
     try:
-        tokenizer = AutoTokenizer.from_pretrained(wanted.model)
-        model, report = AutoModelForSequenceClassification.from_pretrained(wanted.model, dtype=dtype, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(wanted.model, trust_remote_code=False)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            wanted.model, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise InputError(f"classifier.model: {wanted.model!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     lacking = sorted(report["missing_keys"]) + sorted(name for name, *_ in report["mismatched_keys"])

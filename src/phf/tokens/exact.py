@@ -10,7 +10,7 @@ _CHILDREN = ("normalizers", "pretokenizers", "decoders")
 _LARGEST_GAP = 2**20  # ids without a token
 
 
-def exact_tokenizer(tokenizer: Any) -> Any:
+def exact_tokenizer(tokenizer: Any, plain: bool = False) -> Any:
     """Return a tokenizer that reads segments of documents as they are, with the same ids of tokens.
 
     Nothing is truncated or padded, no blank is put in front of a text or taken from its ends, neither by the encoder nor by the
@@ -19,6 +19,7 @@ def exact_tokenizer(tokenizer: Any) -> Any:
 
     Args:
         tokenizer: a fast one of transformers.
+        plain: return one of transformers' own class, without Python that came with the tokenizer.
 
     Raises:
         InputError: if a million ids and more have no token.
@@ -37,7 +38,7 @@ def exact_tokenizer(tokenizer: Any) -> Any:
         "added_tokens": [token | {"lstrip": False, "rstrip": False} for token in state["added_tokens"]],
         "model": _without_gaps(_without_dropout(state["model"]), state["added_tokens"]),
     }
-    if exact == state:
+    if exact == state and not plain:
         return tokenizer
     named = {role: token for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ pass. The cache may be deleted at any time.
 import atexit
 import dataclasses
 import inspect
+import json
 import logging
 import os
 import shutil
@@ -18,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from phf import artifacts
+from phf import artifacts, checksums
+from phf.errors import InputError
 from phf.objectives import Objective, complete
 from phf.thresholds import RewardChunks
 from phf.tokens.epoch_index import EpochIndex, changes_data, open_index, write_index
 from phf.tokens.permutation import Permutation
-from phf.tokens.shard import Shard
+from phf.tokens.shard import Shard, verify_rewards
 
 _FOLDER = "indexes"
 _FORMAT = 1
@@ -48,6 +50,7 @@ def epoch_index(store: Path, shards: Sequence[Shard], objective: Objective, seed
     _, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
     with artifacts.alone(cache / f".{prefix}lock"):
         if not _is_current(folder, made_from):
+            verify_rewards(store, len(shards))
             artifacts.sweep(cache, prefix)
             with artifacts.whole_directory(folder) as temporary:
                 write_index(temporary, shards, objective, order, drop_seed)
@@ -64,15 +67,25 @@ def resolve(store: Path, shards: Sequence[Shard], objective: Objective, rewards:
     path = cache / f"{_name(objective)}.json"
     made_from = {"format": _FORMAT, "store": _identity(store, shards)}
     with artifacts.alone(cache / f".{path.name}.lock"):
-        known = artifacts.read_json(path) if path.exists() else {}
+        known = _read_resolved(path)
         if known.get("made_from") == made_from:
             return dataclasses.replace(objective, **known["fields"]), known["remark"]  # type: ignore[type-var]
         resolved = complete(objective.resolve(rewards))
         remark = resolved.check(rewards)
         fields = {name: value for name, value in vars(resolved).items() if value != vars(objective)[name]}
         artifacts.sweep(cache, f"{path.name}.")
-        artifacts.write_json(path, {"made_from": made_from, "fields": fields, "remark": remark})
+        known = {"made_from": made_from, "fields": fields, "remark": remark}
+        artifacts.write_json(path, known | {"checksum": artifacts.fingerprint(known)})
     return resolved, remark
+
+
+def _read_resolved(path: Path) -> dict[str, Any]:
+    """Return what was resolved before; {} if nothing was, or its file, which holds its own checksum, is damaged."""
+    try:
+        known: dict[str, Any] = json.loads(path.read_bytes())
+        return known if known.pop("checksum") == artifacts.fingerprint(known) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _name(objective: Objective) -> str:
@@ -93,8 +106,11 @@ def _identity(store: Path, shards: Sequence[Shard]) -> str:
 
 
 def _is_current(folder: Path, made_from: dict[str, Any]) -> bool:
-    path = folder / "made_from.json"
-    return path.exists() and artifacts.read_json(path) == made_from
+    try:
+        checksums.verify_folder(folder)
+        return bool(artifacts.read_json(folder / "made_from.json") == made_from)
+    except InputError:  # missing, or damaged: it is computed again
+        return False
 
 
 _temporary: dict[Path, Path] = {}

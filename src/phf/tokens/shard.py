@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from phf import checksums
 from phf.artifacts import whole_file
 from phf.errors import InputError
 
@@ -91,10 +92,10 @@ def write_shard(folder: Path, number: int, tokens: np.ndarray, segments: np.ndar
     """Write one shard: `tokens-N.bin`, `segments-N.npy` (dtype SEGMENT), and `documents-N.npy` (dtype DOCUMENT)."""
     assert segments.dtype == SEGMENT, segments.dtype
     assert documents.dtype == DOCUMENT, documents.dtype
-    with whole_file(folder / f"tokens-{number:05d}.bin") as path:
+    with whole_file(folder / f"tokens-{number:05d}.bin", recorded=True) as path:
         tokens.tofile(path)
     for name, array in (("segments", segments), ("documents", documents)):
-        with whole_file(folder / f"{name}-{number:05d}.npy") as path, path.open("wb") as file:
+        with whole_file(folder / f"{name}-{number:05d}.npy", recorded=True) as path, path.open("wb") as file:
             np.save(file, array)
 
 
@@ -116,6 +117,10 @@ def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], 
         path = folder / f"{name}-{number:05d}.{ending}"
         try:
             array: Any = np.memmap(path, dtype=dtype, mode="r") if ending == "bin" else np.load(path, mmap_mode="r")
+            if ending == "npy" and array.dtype != (SEGMENT if name == "segments" else DOCUMENT):
+                raise ValueError(f"it holds {array.dtype}")
+            if array.ndim != 1:
+                raise ValueError(f"it has {array.ndim} dimensions")
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path}: cannot be read ({error}); delete {folder} and run `phf tokenize` again") from None
         if len(array) != sizes[name]:
@@ -123,6 +128,17 @@ def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], 
         arrays[name] = np.asarray(array)  # mapped all the same; slices of np.memmap cost more than what is read
     ends = (before.token_stop, before.segment_stop, before.document_stop) if before else (0, 0, 0)
     return Shard(arrays["tokens"], arrays["segments"], arrays["documents"], *ends)
+
+
+def verify_rewards(folder: Path, shards: int) -> None:
+    """Check the files that a pass over all rewards reads against their checksums.
+
+    Raises:
+        Damaged: if one is not what was written.
+    """
+    for number in range(shards):
+        for name in ("segments", "documents"):
+            checksums.verify(folder / f"{name}-{number:05d}.npy")
 
 
 def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:

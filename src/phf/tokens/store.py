@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from phf import artifacts
+from phf import artifacts, checksums
 from phf.documents import parts, read_annotated
 from phf.errors import InputError
 from phf.objectives import Objective, complete
@@ -23,11 +23,9 @@ from phf.tokens import index_cache
 from phf.tokens.shard import DOCUMENT as DOCUMENT
 from phf.tokens.shard import HELD_OUT as HELD_OUT
 from phf.tokens.shard import SEGMENT as SEGMENT
-from phf.tokens.shard import Shard, chunks_of, open_shard
+from phf.tokens.shard import Shard, chunks_of, open_shard, verify_rewards
 from phf.tokens.shard import write_shard as write_shard
 from phf.tokens.view import View as View
-
-_KEYS = ("shards", "dtype", "document_start")
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,25 @@ class TokenStore:
         """
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; `phf tokenize` writes a token store")
-        meta = artifacts.read_json(path / "meta.json")
-        if not meta.get("finished"):
+        checksums.check_folder(path)
+        meta = artifacts.read_object(path / "meta.json", "finished")
+        if not meta["finished"]:
             raise InputError(f"{path}: tokenising was not finished; run `phf tokenize` again to continue it")
-        for key in _KEYS:
-            if key not in meta:
-                raise InputError(f"{path / 'meta.json'}: has no {key!r}; delete {path} and run `phf tokenize` again")
+        _check_meta(path / "meta.json", meta)
         if held_out:
-            if not meta.get("held_out"):
+            if not _as_list(meta.get("held_out")):
                 raise InputError(f"{path}: holds no held-out documents; tokenise with tokenize.held_out above 0")
             path, meta = path / HELD_OUT, meta | {"shards": meta["held_out"]}
+            checksums.check_folder(path)
         shards: list[Shard] = []
         for number, sizes in enumerate(meta["shards"]):
             shards.append(open_shard(path, number, meta["dtype"], sizes, shards[-1] if shards else None))
         return cls(path, meta, shards)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that its files lie in, without indexes, which are not its own."""
+        return [self.path, self.path / "tokenizer", self.path / HELD_OUT]
 
     @property
     def documents(self) -> int:
@@ -80,7 +83,7 @@ class TokenStore:
     @property
     def rewards(self) -> RewardChunks:
         """The rewards of all segments, in chunks that are read from disk every time they are iterated."""
-        return _Rewards(self.shards)
+        return _Rewards(self.path, self.shards)
 
     def resolve(self, objective: Objective) -> tuple[Objective, str | None]:
         """Resolve an objective's threshold on this corpus and check that it can learn from it.
@@ -125,10 +128,37 @@ class TokenStore:
         return View(self, index, context, control_ids)
 
 
+def _check_meta(path: Path, meta: dict[str, Any]) -> None:
+    """Raise InputError if a finished store's meta.json is not what `phf tokenize` writes."""
+    sizes = [size for key in ("shards", "held_out") for size in _as_list(meta.get(key)) for size in _sizes(size)]
+    whole = {
+        "shards": isinstance(meta.get("shards"), list) and all(isinstance(size, int) and size >= 0 for size in sizes),
+        "dtype": meta.get("dtype") in ("uint16", "uint32"),
+        "document_start": isinstance(meta.get("document_start"), int),
+        "vocab_size": isinstance(meta.get("vocab_size"), int),
+        "made_from": isinstance(meta.get("made_from"), dict),
+        "counts": isinstance(meta.get("counts"), dict),
+    }
+    if wrong := [key for key, is_whole in whole.items() if not is_whole]:
+        found = f"its {wrong[0]!r} is {meta[wrong[0]]!r:.60}" if wrong[0] in meta else f"it has no {wrong[0]!r}"
+        raise InputError(f"{path}: not what `phf tokenize` wrote ({found}); delete {path.parent} and run it again")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _sizes(shard: Any) -> list[Any]:
+    """Return the sizes of a shard as meta.json has them, None for those that are missing."""
+    return [shard.get(name) if isinstance(shard, dict) else None for name in ("tokens", "segments", "documents")]
+
+
 @dataclass(frozen=True)
 class _Rewards:
+    path: Path
     shards: Sequence[Shard]
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        verify_rewards(self.path, len(self.shards))
         for chunk in chunks_of(self.shards):
             yield chunk.rewards(), chunk.starts

@@ -4,23 +4,38 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from phf.errors import InputError
+from phf import checksums
+from phf.errors import InputError, out_of_memory
+from phf.hub import needs_trust
 from phf.tokens.exact import exact_tokenizer
 
 DOCUMENT_START = "<|endoftext|>"
 
 
-def load_tokenizer(path: str | Path) -> Any:
+def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> Any:
     """Load a fast tokenizer from a folder or the hub.
 
+    Args:
+        path: the folder, or the name on the hub.
+        trust_remote_code: run Python that comes with it; never asked, always said by the caller.
+
     Raises:
-        InputError: if there is none, or it is not a fast one.
+        InputError: if there is none, it is damaged, it is not a fast one, or it has Python of its own that is not trusted.
     """
     from transformers import AutoTokenizer
 
+    checksums.check_folder(Path(path))
+    checksums.verify(Path(path) / "tokenizer.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
+        if out_of_memory(error) is not None:
+            raise
+        if needs_trust(error):
+            raise InputError(
+                f"tokenizer {path}: comes with Python of its own, which is not run; if you trust who wrote it, set "
+                "tokenize.trust_remote_code to true"
+            ) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"tokenizer {path}: cannot be loaded ({reason}); expected 'train', a folder or a hub name") from None
     if not tokenizer.is_fast:
@@ -41,6 +56,8 @@ def matching_tokenizer(checkpoint: str, tokenizer: Any) -> Any:
     try:
         own = exact_tokenizer(load_tokenizer(checkpoint))
     except InputError:
+        if any(Path(checkpoint).glob("tokenizer*")):  # it has one, which is damaged or not to be trusted
+            raise
         return tokenizer
     known = own.get_vocab()
     other = next((token for token, number in tokenizer.get_vocab().items() if known.get(token) != number), None)

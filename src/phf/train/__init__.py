@@ -81,7 +81,7 @@ def train(
     resumed_at = trainer.setup()
     # The folder is claimed only now: a run that cannot start leaves nothing behind.
     if accelerator.is_main_process and not run.folder.config.exists():
-        with artifacts.whole_file(run.folder.config) as temporary:
+        with artifacts.whole_file(run.folder.config, recorded=True) as temporary:
             temporary.write_text(to_yaml(made_from), encoding="utf-8")
     trainer.train()
     return Summary(final, schedule.steps, tokens_trained, resumed_at)

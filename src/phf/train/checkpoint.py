@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from phf import artifacts
+from phf import artifacts, checksums
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder
 from phf.learner import Learner
@@ -84,13 +85,17 @@ def load_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimize
     folder = run.latest_state()
     if folder is None:
         return None
+    checksums.verify_folder(folder)
     options = StateDictOptions(full_state_dict=True)
-    read = load_file(folder / "learner.safetensors")
-    weights: dict[str, Any] = {name: read[first] for name, first in _names(learner).items()}
+    read = _reading(folder / "learner.safetensors", load_file)
+    names = _names(learner)
+    if lacking := sorted(set(names.values()) - set(read)):
+        raise InputError(_not_written(folder / "learner.safetensors", f"it has no {lacking[0]}"))
+    weights: dict[str, Any] = {name: read[first] for name, first in names.items()}
     set_model_state_dict(learner, weights, options=options)
-    moments = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    moments = _reading(folder / "optimizer.pt", _load)
     set_optimizer_state_dict(learner, optimizer, moments, options=options)
-    random = torch.load(folder / "random.pt", weights_only=True)
+    random = _reading(folder / "random.pt", _load)
     if process < len(random):  # saved by fewer processes: the others keep what they were seeded with
         torch.set_rng_state(random[process]["cpu"])
         if torch.cuda.is_available() and random[process]["cuda"] is not None:
@@ -98,14 +103,34 @@ def load_state(run: RunFolder, learner: Learner, optimizer: torch.optim.Optimize
     position = Position.from_json(artifacts.read_json(folder / "position.json"), folder / "position.json")
     if not (folder / "loop.json").exists():  # of phf 0.1
         return LoopState(position)
-    rest = artifacts.read_json(folder / "loop.json")
+    rest = artifacts.read_object(folder / "loop.json", "fused", "means", "spikes")
     if rest["fused"] != learner.fused:
         paths = {True: "head and loss in one", False: "full logits"}
         raise InputError(
             f"{folder}: the run was trained with {paths[rest['fused']]}, but with these versions of phf and transformers its "
             f"model takes {paths[learner.fused]}; resume it with the versions that it was started with"
         )
-    return LoopState(position, RunningMeans(**rest["means"]), SpikeDetector(**rest["spikes"]))
+    try:
+        return LoopState(position, RunningMeans(**rest["means"]), SpikeDetector(**rest["spikes"]))
+    except TypeError as error:
+        raise InputError(_not_written(folder / "loop.json", str(error))) from None
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def _reading(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Read a file of a state; one that is missing or cannot be read is an InputError that names it."""
+    try:
+        return read(path)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
+        reason = "it is missing" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
+        raise InputError(_not_written(path, reason or type(error).__name__)) from None
+
+
+def _not_written(path: Path, reason: str) -> str:
+    return f"{path}: not what `phf train` wrote ({reason}); restore its folder, or delete it, and training begins anew"
 
 
 def save_checkpoint(path: Path, learner: Learner, tokenizer: Any, notes: dict[str, Any], main: bool = True) -> None:

@@ -57,7 +57,7 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
     files = RunFolder(folder)
     if not files.config.is_file():
         raise InputError(f"train.init.run: {folder} is no run's folder (config.yaml is missing); give one that `phf train` wrote")
-    made = read_yaml(files.config)
+    made = _read_made_from(files.config)
     where = f"train.init: {folder}"
     if changes := "; ".join(artifacts.differences(made["tokens"], identity)):
         raise InputError(
@@ -69,17 +69,25 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
         raise InputError(
             f"{where} has train.seed {trained.seed}, and this run {options.seed}; the same data order needs the same seed"
         )
-    notes = {step: artifacts.read_json(path / CHECKPOINT_NOTES) for step, path in files.checkpoints().items()}
+    notes = {step: artifacts.read_object(path / CHECKPOINT_NOTES, "tokens", "data") for step, path in files.checkpoints().items()}
     before = next((note["tokens"] - step * trained.batch * trained.context for step, note in notes.items()), 0)
     step = find_step(options.init, TrainSchedule(trained, before), set(notes))
     data = notes[step]["data"]
-    objective = load(config.Component.model_validate(data["objective"]))
+    objective = load(config.check(config.Component, data.get("objective"), f"{files.checkpoint(step) / CHECKPOINT_NOTES}: data"))
     if options.init.rate == "continue":
         _check_same_rate(options, trained, where)
     rate_from = notes[step].get("rate_from", before)
     checkpoint = files.checkpoint(step)
     at = Position.from_json({name: data[name] for name in data if name != "objective"}, checkpoint / CHECKPOINT_NOTES)
     return InitCheckpoint(checkpoint, notes[step]["tokens"], rate_from, objective, trained.context, at)
+
+
+def _read_made_from(path: Path) -> dict[str, Any]:
+    """Return what a run was made from."""
+    made = read_yaml(path)
+    if wrong := [key for key in ("tokens", "train") if not isinstance(made.get(key), dict)]:
+        raise InputError(f"{path}: not what `phf train` wrote ({wrong[0]} is {made.get(wrong[0])!r:.60}); restore it from a copy")
+    return made
 
 
 def _check_same_rate(options: config.Train, trained: config.Train, where: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phf import artifacts
+from phf import artifacts, checksums
 from phf.errors import InputError
 
 PEAK_FLOPS = {
@@ -137,7 +137,7 @@ class MetricsWriter:
                 break
             lines.append(line)
             self._seconds = seconds
-        with artifacts.whole_file(path) as temporary:
+        with artifacts.whole_file(path, recorded=True, grows=True) as temporary:
             temporary.write_bytes(b"".join(line + b"\n" for line in lines))
         self._path = path
 
@@ -147,3 +147,7 @@ class MetricsWriter:
         finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite | {"seconds": round(self._seconds, 3)}) + "\n")
+
+    def record(self) -> None:
+        """Record the checksum of the lines so far."""
+        checksums.record(self._path, grows=True)

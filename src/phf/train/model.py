@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from phf.errors import InputError
+from phf import checksums
+from phf.errors import InputError, out_of_memory
+from phf.hub import needs_trust
 from phf.layout import RunFolder
 from phf.plugins import suggestion
 
@@ -30,8 +34,9 @@ _GPT2 = {
 
 
 def build_model(
-    spec: str | Mapping[str, Any], vocab_size: int, context: int, document_start: int, seed: int, attention: str = "auto"
-) -> Any:
+    spec: str | Mapping[str, Any], vocab_size: int, context: int, document_start: int, seed: int, attention: str = "auto",
+    trust_remote_code: bool = False,
+) -> Any:  # fmt: skip
     """Return the model to train, in float32, its weights initialised from the seed.
 
     Args:
@@ -42,13 +47,14 @@ def build_model(
         document_start: token id that starts and ends a document.
         seed: of the initial weights.
         attention: which implementation, by its name in transformers; auto for its choice.
+        trust_remote_code: run Python that comes with a checkpoint.
 
     Raises:
         InputError: for an unknown preset, model type, field or attention, a checkpoint that cannot be loaded, or one with another
             vocabulary or too few positions.
     """
     if isinstance(spec, str) and spec.startswith("from:"):
-        return _from_checkpoint(spec.removeprefix("from:"), vocab_size, context, attention)
+        return _from_checkpoint(spec.removeprefix("from:"), vocab_size, context, attention, trust_remote_code)
     from transformers import AutoConfig, AutoModelForCausalLM
 
     fields = dict(spec) if isinstance(spec, Mapping) else {"preset": spec}
@@ -64,6 +70,8 @@ def build_model(
     try:
         config = AutoConfig.for_model(model_type, vocab_size=vocab_size, **fields)
     except (ValueError, KeyError, TypeError) as error:
+        if out_of_memory(error) is not None:
+            raise
         raise InputError(f"train.model: model_type {model_type!r} cannot be configured so: {_first_line(error)}") from None
     known = type(config)().to_dict()
     unknown = [name for name in fields if name not in known and name not in getattr(config, "attribute_map", {})]
@@ -75,6 +83,8 @@ def build_model(
         try:
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32, **_attention(attention))  # type: ignore[no-untyped-call]
         except (ValueError, ImportError) as error:
+            if out_of_memory(error) is not None:
+                raise
             raise InputError(f"train.model: model_type {model_type!r}: {_first_line(error)}") from None
 
 
@@ -114,12 +124,22 @@ def _attention(name: str) -> dict[str, str]:
     return {} if name == "auto" else {"attn_implementation": name}
 
 
-def _from_checkpoint(name: str, vocab_size: int, context: int, attention: str) -> Any:
+def _from_checkpoint(name: str, vocab_size: int, context: int, attention: str, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
+    checksums.verify_folder(Path(name))
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **_attention(attention))
-    except (OSError, ValueError, ImportError) as error:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=trust_remote_code, **_attention(attention)
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, ImportError, SafetensorError, UnpicklingError) as error:
+        if out_of_memory(error) is not None:
+            raise
+        if needs_trust(error):
+            raise InputError(
+                f"train.model from:{name}: comes with Python of its own, which is not run; if you trust who wrote it, set "
+                "train.trust_remote_code to true"
+            ) from None
         run = RunFolder(Path(name)).checkpoint_folder
         expected = f"expected one of the checkpoints in {run}" if run.is_dir() else "expected a folder or hub name"
         raise InputError(f"train.model from:{name}: cannot be loaded ({_first_line(error)}); {expected}") from None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from phf.errors import InputError, Stopped
 from phf.learner import Learner
@@ -23,6 +24,7 @@ from phf.train.metrics import MetricsWriter, RunningMeans, flops_per_token, peak
 from phf.train.model import add_control_tokens, build_model
 from phf.train.optimizer import make_optimizer
 from phf.train.run import TrainRun
+from phf.train.store_check import StoreCheck
 
 log = logging.getLogger("phf")
 
@@ -78,7 +80,8 @@ class Trainer:
         """Train to the last step of the schedule.
 
         Raises:
-            InputError: for a loss that is not finite, or a state or checkpoint that cannot be written.
+            InputError: for a loss that is not finite, a state or checkpoint that cannot be written, or a token store that was
+                found damaged; nothing is saved then.
             Stopped: after a signal.
         """
         if self.position.step in self.checkpoints:  # a process killed between saving the state and the checkpoint
@@ -86,11 +89,14 @@ class Trainer:
         if self.position.step >= self.schedule.steps:
             return
         writer = MetricsWriter(self.run.folder.metrics, self.position.step) if self.main else None
+        store_check = StoreCheck(self.run.store)
         if self.options.trackers:
             self.accelerator.init_trackers(self.run.name)
         self.wrapped.train()
+        if self.main:
+            store_check.start()
         loop, self.started = self.loop, time.perf_counter()
-        with distributed.Signals(self.accelerator) as signals:
+        with contextlib.closing(store_check), distributed.Signals(self.accelerator) as signals:
             for batch in self.batches.after(self.position):
                 facts = self._step(batch)
                 step = self.position.step
@@ -102,7 +108,8 @@ class Trainer:
                     self._log(writer)
                 signal = signals.received()
                 if signal or step in self.saves:
-                    self._save()
+                    self._stop_if_damaged(store_check, wait=last)
+                    self._save(writer)
                 if last:
                     break
                 if signal:
@@ -188,12 +195,20 @@ class Trainer:
         peak = peak_flops(torch.cuda.get_device_name(self.accelerator.device))
         return {"mfu": speed * self.flops_per_token / (peak * self.accelerator.num_processes)} if peak else {}
 
-    def _save(self) -> None:
+    def _stop_if_damaged(self, store_check: StoreCheck, wait: bool) -> None:
+        """Raise InputError in every process if the one that checks the token store found it damaged; see `StoreCheck.problem`."""
+        problems: list[str] = gather_object([store_check.problem(wait) if self.main else ""])
+        if any(problems):
+            raise InputError(f"{''.join(problems)}. Nothing was saved since; once it is mended, training resumes where it stood")
+
+    def _save(self, writer: MetricsWriter | None) -> None:
         """Save the state first, then the checkpoint: whichever of the two a killed process left, training can resume."""
         means = self.loop.means
         seconds = means.seconds + time.perf_counter() - self.started if means.steps else 0.0
         state = dataclasses.replace(self.loop, means=dataclasses.replace(means, seconds=seconds))
         save_state(self.run.folder, self.learner, self.optimizer.optimizer, state, self.main)
+        if writer:
+            writer.record()
         if self.position.step in self.checkpoints:
             self._save_checkpoint()
         self.accelerator.wait_for_everyone()
@@ -208,7 +223,10 @@ class Trainer:
         """Build the model, with its control tokens, under the objective."""
         options, meta, init = self.options, self.run.store.meta, self.run.init
         spec = f"from:{init.checkpoint}" if init else options.model
-        model = build_model(spec, meta["vocab_size"], options.context, meta["document_start"], options.seed, options.attention)
+        model = build_model(
+            spec, meta["vocab_size"], options.context, meta["document_start"], options.seed, options.attention,
+            options.trust_remote_code,
+        )  # fmt: skip
         self.tokenizer = load_tokenizer(self.run.store.path / "tokenizer")
         if isinstance(spec, str) and spec.startswith("from:"):
             self.tokenizer = matching_tokenizer(spec.removeprefix("from:"), self.tokenizer)

@@ -85,7 +85,7 @@ class FineTune:
                     train, stop = self._split(rows, seed)
                     on_progress = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
                     result = finetune(model, task, train, stop, rows.dev, training, seed, on_progress)
-                    artifacts.write_json(path, {"made_from": made_from, **result})
+                    artifacts.write_json(path, {"made_from": made_from, **result}, recorded=True)
                 per_seed.append(result["metrics"])
                 scores[seed - setting.seed, column] = task.score(per_seed[-1])
             for metric in task.metrics:
@@ -121,7 +121,7 @@ def _cached(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
     """Return the stored result if it was made from the same inputs, else None."""
     if not path.exists():
         return None
-    stored: dict[str, Any] = artifacts.read_json(path)
+    stored = artifacts.read_object(path, "made_from", "metrics")
     return stored if stored.get("made_from") == made_from else None
 
 

@@ -122,8 +122,9 @@ def _classifier(base: LocalWeights, classes: int) -> tuple[Any, int]:
     try:
         with quiet_transformers(errors_only=True):  # it warns that the head is newly initialised
             model: Any = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=classes, pad_token_id=pad, dtype=torch.float32, ignore_mismatched_sizes=True
-            )
+                folder, num_labels=classes, pad_token_id=pad, dtype=torch.float32, ignore_mismatched_sizes=True,
+                trust_remote_code=base.checkpoint.trust_remote_code,
+            )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{base.checkpoint}: cannot be finetuned to classify ({reason})") from None

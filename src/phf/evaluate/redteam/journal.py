@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from phf import checksums
 from phf.artifacts import whole_file, whole_lines
 from phf.errors import InputError
 from phf.evaluate.redteam.attackers import Attempt
@@ -51,7 +52,7 @@ class RoundJournal:
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error}); delete it to restart the attack") from None
         if not lines:
-            with whole_file(path) as temporary:
+            with whole_file(path, recorded=True, grows=True) as temporary:
                 temporary.write_text(json.dumps({"made_from": made_from}) + "\n")
         for line in lines[1:]:
             self._apply(line)
@@ -65,6 +66,7 @@ class RoundJournal:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        checksums.record(self.path, grows=True)
         self._apply(json.loads(text))
 
     def _apply(self, line: dict[str, Any]) -> None:
@@ -86,5 +88,5 @@ def write_prompts(path: Path, pools: Sequence[Sequence[Sequence[Attempt]]], agai
     columns = [
         pa.array(column, field.type, from_pandas=True) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
     ]
-    with whole_file(path) as temporary:
+    with whole_file(path, recorded=True) as temporary:
         pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), temporary, compression="zstd")
