@@ -167,6 +167,42 @@ def test_needs_are_those_of_every_kind_and_name_their_key(hub, tmp_path):
         find_needs(small(runs={"x": {"model": "hf:a/b/c", "objective": "mle"}}))
 
 
+def test_a_file_that_is_missing_is_shown_in_a_dry_run_and_stops_a_run_before_it_starts(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "300")
+    missing, there = tmp_path / "missing.jsonl", tmp_path / "there.txt"
+    there.write_text("one\n")
+    runs = {"plain": {"model": "hf:a/plain", "objective": "mle"}}
+    evaluations = {
+        "prompted": {"name": "samples", "prompts": str(missing)},
+        "others": {"name": "samples", "prompts": str(there)},
+        "listed": {"name": "samples", "prompts": ["one", "two"]},
+        "toxic": {"name": "samples", "prompts": "hf:a/prompts?text=prompt.text"},
+        "programs": "humaneval",
+        "glue": {"name": "finetune", "data": str(tmp_path)},
+    }
+    recipe = small(runs=runs, evaluate={"evaluations": evaluations}, report={})
+    key = "evaluate.evaluations"
+    assert {need.key: (need.kind, need.name, need.here) for need in find_needs(recipe)} == {
+        "runs.plain.model": ("model", "a/plain", False),
+        f"{key}.toxic.prompts": ("data set", "a/prompts", None),
+        f"{key}.programs.problems": ("data set", "openai/openai_humaneval", None),
+        f"{key}.prompted.prompts": ("file", str(missing), False),
+        f"{key}.others.prompts": ("file", str(there), True),
+        f"{key}.glue.data": ("file", str(tmp_path), True),
+    }
+    with pytest.raises(InputError, match=rf"{key}\.prompted\.prompts: {missing} is not on this machine.*{key}\.prompted="):
+        pipeline.run(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "recipe.yaml").write_text(config.dump(recipe))
+    with pytest.raises(SystemExit) as exited:
+        main(["run", str(tmp_path / "recipe.yaml"), "--dry-run"])
+        sys.exit(0)
+    assert not exited.value.code
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if str(missing) in line]
+    assert line.startswith("file")
+    assert line.rstrip().endswith("NOT on this machine")
+
+
 def test_a_dry_run_of_the_published_recipe_names_all_it_needs_and_writes_nothing(hub, tmp_path, monkeypatch, capsys):
     write_hub_cache(hub, "kejian/mighty-ul")
     folder = tmp_path / "empty"

@@ -1,11 +1,12 @@
-"""The Hugging Face hub: a model's name and revision, its files on this machine, and its library kept quiet."""
+"""The Hugging Face hub: models and data sets by name, their files on this machine, and its libraries kept quiet."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from phf.errors import InputError
+from phf.errors import InputError, require
 
 _SMALL_FILES = ["*.json", "*.txt", "*.model"]
 _WEIGHTS = ["*.safetensors", "pytorch_model*.bin"]
@@ -87,6 +88,47 @@ class HubModel:
 def needs_trust(error: Exception) -> bool:
     """Return whether an error of transformers says that a model or tokenizer has Python of its own, which was not trusted."""
     return isinstance(error, ValueError) and "trust_remote_code" in str(error)
+
+
+def load_table(
+    address: str, configuration: str | None, split: str, columns: Sequence[str], expected: str
+) -> list[dict[str, Any]]:
+    """Return columns of a data set of the hub, or of a folder that `datasets` can read, row by row.
+
+    Args:
+        address: its name, or the folder.
+        configuration: the part of it, where it has several.
+        split: such as "train".
+        columns: names of the columns.
+        expected: what to name instead, for errors.
+
+    Raises:
+        InputError: if it cannot be read, or lacks a column.
+    """
+    datasets = require("datasets", "data", f"the data set {address}")
+    where = f"hf:{address}: {f'{configuration}, ' if configuration else ''}{split}"
+    try:
+        with _quiet_datasets(datasets):
+            loaded = datasets.load_dataset(address, configuration, split=split)
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{where} cannot be read ({reason}); expected {expected}") from None
+    for column in columns:
+        if column not in loaded.column_names:
+            raise InputError(f"{where}: no column {column!r}; found {', '.join(loaded.column_names)}. Expected {expected}")
+    return list(loaded.select_columns(list(columns)))
+
+
+@contextlib.contextmanager
+def _quiet_datasets(datasets: Any) -> Iterator[None]:
+    """Keep the progress bars of `datasets` off the terminal."""
+    enabled = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if enabled:
+            datasets.enable_progress_bars()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,14 @@ def test_changes(change, expected):
     assert fields == expected
 
 
+@pytest.mark.parametrize("nothing", ["", "null"])
+def test_a_run_or_evaluation_without_a_value_is_removed_as_in_a_recipe_that_includes_another(nothing):
+    fields = {"train": {"init": 1}, "runs": {"a": "mle", "b": "mle"}, "evaluate": {"evaluations": {"kl": {}, "text": {}}}}
+    for change in ("runs.a", "evaluate.evaluations.kl", "evaluate.evaluations.other", "train.init"):
+        override(fields, f"{change}={nothing}")
+    assert fields == {"train": {"init": None}, "runs": {"b": "mle"}, "evaluate": {"evaluations": {"text": {}}}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -17,6 +17,7 @@ from phf.evaluate.humaneval import HumanEval, Problem, cut, grade, pass_at, read
 from phf.evaluate.protocol import EvalContext
 from phf.lm.protocol import Completion
 from phf.segmenters import Lines
+from support.hub_data import write_hub_data
 from support.sandboxed import needs_sandbox
 
 HUMAN_EVAL = Path(__file__).parents[3] / "shared" / "data" / "eval" / "HumanEval.jsonl.gz"
@@ -297,6 +298,18 @@ def test_records_and_samples(setting, tmp_path, name):
     assert rows[0]["text"].endswith("def more(): pass")
 
 
+def test_problems_come_from_a_data_set_by_its_name(tmp_path):
+    """Columns as those of openai/openai_humaneval."""
+    row = {"task_id": "T/0", "prompt": DOUBLE.prompt, "canonical_solution": "", "test": DOUBLE.test, "entry_point": DOUBLE.entry}
+    folder = write_hub_data(tmp_path / "he", {"openai_humaneval": {"test": {name: [value] for name, value in row.items()}}})
+    assert read_problems(f"hf:{folder}") == [Problem("T/0", DOUBLE.prompt, DOUBLE.entry, DOUBLE.test)]
+    assert HumanEval().files() == {}
+    assert HumanEval(problems="x.jsonl").files() == {"problems": "x.jsonl"}
+    broken = write_hub_data(tmp_path / "no", {"default": {"test": {"task_id": ["T/0"], "prompt": [""]}}})
+    with pytest.raises(InputError, match=r"no: test: no column 'entry_point'; found task_id, prompt"):
+        read_problems(f"hf:{broken}")
+
+
 def test_bad_files_and_fields_are_named(tmp_path):
     path = tmp_path / "p.jsonl"
     with pytest.raises(InputError, match=r"p\.jsonl: no such file of problems"):
@@ -305,10 +318,10 @@ def test_bad_files_and_fields_are_named(tmp_path):
         (b"", "empty"),
         (b"\x1f\x8bnonsense", "cannot be read"),
         (b"\xff", "cannot be read"),
-        (b"{}\n", "line 1: no problem; expected a file as HumanEval"),
+        (b"{}\n", "line 1: no problem, or something else than texts; expected hf:openai/openai_humaneval, or a file"),
         (b"not json\n", "line 1: not JSON"),
         (b"[1]\n", "line 1: no problem"),
-        (b'{"task_id": 1, "prompt": "", "entry_point": "f", "test": ""}\n', "line 1: found something else than texts"),
+        (b'{"task_id": 1, "prompt": "", "entry_point": "f", "test": ""}\n', "line 1: no problem, or something else than texts"),
         (b'{"task_id": "a", "prompt": "", "entry_point": "f", "test": ""}\n' * 2, "line 2: a second problem called 'a'"),
     ):
         path.write_bytes(content)

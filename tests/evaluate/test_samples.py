@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,20 @@ import torch
 from phf import artifacts, config, evaluate, plugins, statistics
 from phf.documents import Document
 from phf.errors import InputError
-from phf.evaluate.prompts import read_prompts
+from phf.evaluate.prompts import read_prompts, read_scored_prompts
 from phf.evaluate.protocol import EvalContext, hashed_subset
 from phf.evaluate.samples import Samples, is_python
 from phf.lm.protocol import Completion, Sampling
 from phf.records import read_records
+from phf.scorers import load as load_scorer
 from phf.segmenters import Lines
 from support.checkpoints import CONTROLS, checkpoint
+from support.hub_data import write_hub_data
 from support.tiny_corpora import annotated
 from support.toy_scorers import Shouting
 
 torch.set_num_threads(1)
+FUNCTIONS = Path(__file__).parents[3] / "shared" / "data" / "eval" / "pep8_function_prompts.jsonl"
 
 
 class Says:
@@ -201,6 +205,51 @@ def test_prompts_that_cannot_be_used_say_why(tmp_path, name, content, says):
     assert says in str(error.value)
 
 
+def test_prompts_come_from_a_data_set_by_its_name(tmp_path, setting):
+    """Columns as those of allenai/real-toxicity-prompts."""
+    prompts = [{"text": "I say", "toxicity": 0.75}, {"text": "You say", "toxicity": None}, {"text": "They say", "toxicity": 0.1}]
+    columns = {"filename": ["a", "b", "c"], "challenging": [True, True, False], "prompt": prompts}
+    folder = write_hub_data(tmp_path / "rtp", {"default": {"train": columns}})
+    source = f"hf:{folder}?text=prompt.text&score=prompt.toxicity&where=challenging"
+    first, second = read_scored_prompts(source)
+    assert (first.text, first.score, second.text) == ("I say", 0.75, "You say")
+    assert math.isnan(second.score)
+    model = Says(whole("text"))
+    take(Samples(n=3, prompts=source), model, setting)
+    assert model.prompts == ["I say", "You say", "I say"]
+    assert Samples(prompts=source).reads() != Samples(prompts=f"hf:{folder}?text=prompt.text").reads() != {}
+    for options, says in (
+        ("", "no column 'text'; found filename, challenging, prompt"),
+        ("?text=prompt", "row 0: 'prompt' is dict, expected a text; say which column"),
+        ("?text=prompt.words", "row 0: 'prompt.words' is NoneType"),
+        ("?text=filename&where=prompt", "no prompt in it; expected rows that are true in 'prompt'"),
+        ("?text=filename&split=test", "rtp: test cannot be read"),
+        ("?columns=text", "unknown option 'columns'; expected split, text, score, where"),
+    ):
+        with pytest.raises(InputError, match=re.escape(says)):
+            read_prompts(f"hf:{folder}{options}")
+    with pytest.raises(InputError, match=r"unknown option 'columns'"):
+        Samples(prompts="hf:a/b?columns=text")
+    with pytest.raises(InputError, match="no name on the hub"):
+        Samples(prompts="hf:a/b/c?text=text")
+
+
+@pytest.mark.skipif(not FUNCTIONS.exists(), reason="the paper's function prompts are not here (../shared/data/eval)")
+def test_the_papers_function_prompts_share_272_tokens_with_what_follows_and_are_scored(tmp_path, setting):
+    prompts = read_prompts(FUNCTIONS)
+    assert len(prompts) == 1360
+    options = Samples(n=4096, prompts=str(FUNCTIONS), max_tokens=272, count_prompt=True, score_prompt=True, scorer="pep8")
+    model = Says(cut("\n    return 1\n    x=2\n    y"))
+    _, records, rows = take(options, model, setting)
+    assert len(model.prompts) == 4096
+    assert set(model.prompts) == set(prompts)
+    assert (model.sampling.max_tokens, model.sampling.count_prompt) == (272, True)
+    assert all(row["scored"] == row["prompt"] + "\n    return 1\n    x=2\n" for row in rows)
+    one = -load_scorer("pep8").score([prompts[0] + "\n    return 1\n    x=2\n"])[0]
+    assert rows[0]["misalignment"] == pytest.approx(one)
+    assert records["misalignment"].n == 4096
+
+
 def test_another_file_of_prompts_is_another_measurement(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("one\n")
@@ -217,7 +266,15 @@ def test_an_empty_list_of_prompts_is_refused(setting):
 
 def test_fields_reach_the_sampler(setting):
     model = Says(whole("text"))
-    fields = {"temperature": 0.5, "top_p": 0.8, "min_tokens": 3, "max_tokens": 40, "batch": 7, "ban": "others"}
+    fields = {
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "min_tokens": 3,
+        "max_tokens": 40,
+        "batch": 7,
+        "ban": "others",
+        "count_prompt": True,
+    }
     take(Samples(n=1, **fields), model, setting)
     assert model.sampling == Sampling(seed=0, **fields)
 

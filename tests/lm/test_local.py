@@ -226,6 +226,25 @@ def test_prompts_too_long_for_the_context_lose_their_beginning_and_are_counted(t
         loaded.generate([""], Sampling(max_tokens=63))
 
 
+@pytest.mark.parametrize("controls", [(), CONTROLS])
+def test_a_limit_that_counts_the_prompt_leaves_it_the_rest(tmp_path, caplog, controls):
+    loaded = lm.load(str(checkpoint(tmp_path, controls=controls, segmenter="lines")))
+    texts = ["", "def f(x):", "def f(x):\n    return x", "word " * 30]
+    placement = "every" if controls else "start"
+    lengths = [len(loaded.encoder.documents([loaded.encoder.segments(text)], placement)[0].tokens) for text in texts]
+    sampled = []
+    keep = loaded.encoder.decode
+    loaded.encoder.decode = lambda prompt, tokens: sampled.append(len(tokens)) or keep(prompt, tokens)
+    with caplog.at_level("WARNING", logger="phf"):
+        loaded.generate(texts, Sampling(min_tokens=40, max_tokens=40, count_prompt=True, seed=1))  # none ends by itself
+    assert sampled == [max(1, 40 - length) for length in lengths]
+    assert lengths[3] > 40
+    assert "3 of 4 prompts take so many of the 40 tokens for prompt and sample together" in caplog.text
+    plain = loaded.generate(texts, Sampling(min_tokens=40, max_tokens=40, seed=1))
+    counted = loaded.generate(texts, Sampling(min_tokens=40, max_tokens=40, count_prompt=True, seed=1))
+    assert all(whole.startswith(str(part).rstrip("\ufffd")) for whole, part in zip(plain[:3], counted[:3], strict=True))
+
+
 def test_completions_know_whether_they_are_whole_and_can_be_sent_to_another_process():
     completion = pickle.loads(pickle.dumps(Completion("text", True)))
     assert completion == "text"

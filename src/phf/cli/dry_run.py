@@ -1,4 +1,4 @@
-"""What `phf run --dry-run` prints: the runs and what they need from elsewhere. Nothing is started, downloaded or asked."""
+"""What `phf run --dry-run` prints: the runs and what they need besides the recipe. Nothing is started, downloaded or asked."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def show_plan(recipe: "Recipe", only: Sequence[str], as_json: bool = False) -> None:
-    """Print the stages and runs of a recipe, and what it needs from the hub and from servers.
+    """Print the stages and runs of a recipe, and what it needs from the hub, from servers and of files.
 
     Raises:
         InputError: as running the recipe would, for what can be known before anything is started.
@@ -24,7 +24,7 @@ def show_plan(recipe: "Recipe", only: Sequence[str], as_json: bool = False) -> N
         what = f"evaluate {run.model}" if run.model else f"train {train.tokens:,} tokens, evaluate"
         rows.append([name, run.objective.name, what, ", ".join(run.evaluations or recipe.evaluate.evaluations)])
     chosen = recipe.model_copy(update={"runs": {name: recipe.runs[name] for name in names}})
-    states = {True: "on this machine", None: "used when it is asked for"}
+    states = {True: "on this machine", None: "used when it is asked for", False: "NOT on this machine"}
     needs = [[need.kind, need.name, need.key, need.command or states[need.here]] for need in find_needs(chosen)]
     if as_json:
         columns = ("run", "objective", "to do", "evaluations"), ("kind", "name", "key", "where")

@@ -15,7 +15,7 @@ def override(fields: dict[str, Any], change: str) -> None:
 
     Args:
         fields: of a recipe.
-        change: such as `train.tokens=10M`.
+        change: such as `train.tokens=10M`. A run or an evaluation set to nothing (`evaluate.evaluations.kl=`) is removed.
 
     Raises:
         InputError: if it is not `key=value`, the value is not YAML, or the key leads into something without keys.
@@ -36,4 +36,8 @@ def override(fields: dict[str, Any], change: str) -> None:
             raise InputError(f"{shown!r}: {'.'.join(path[: depth + 1])} is {inner!r}, which has no keys inside")
         fields[part] = inner
         fields = inner
-    fields[last] = yaml.parse(value, repr(shown))
+    parsed = yaml.parse(value, repr(shown))
+    if parsed is None and path in (["runs"], ["evaluate", "evaluations"]):
+        fields.pop(last, None)
+    else:
+        fields[last] = parsed

@@ -19,6 +19,7 @@ from phf.evaluate.protocol import (
     NamedModel,
     OfControl,
     OfSamples,
+    ReadsFiles,
     ReadsInputs,
     Sweep,
     hashed_subset,
@@ -31,8 +32,8 @@ from phf.progress import Listener, silent
 from phf.records import EvaluationName, Record
 
 __all__ = [
-    "EvalContext", "Evaluation", "HasThresholds", "NamedModel", "OfControl", "OfSamples", "ReadsInputs", "Sweep", "evaluate",
-    "hashed_subset", "prompts_in", "read_prompts",
+    "EvalContext", "Evaluation", "HasThresholds", "NamedModel", "OfControl", "OfSamples", "ReadsFiles", "ReadsInputs", "Sweep",
+    "evaluate", "hashed_subset", "prompts_in", "read_prompts",
 ]  # fmt: skip
 
 log = logging.getLogger("phf")

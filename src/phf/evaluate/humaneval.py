@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from phf import config, sandbox, statistics
 from phf.artifacts import whole_file
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
+from phf.hub import load_table
 from phf.lm import LanguageModel, Sampling
 from phf.machine import usable_cores
 from phf.records import Record
@@ -35,6 +36,9 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """A completion ends before the first of these: what follows the function (Chen et al. 2021)."""
 LONGEST = 100_000
 """Characters of a program that is run; a longer one has failed."""
+
+_COLUMNS = ("task_id", "prompt", "entry_point", "test")
+_EXPECTED = "hf:openai/openai_humaneval, or a file as HumanEval.jsonl.gz is (task_id, prompt, entry_point, test)"
 
 Outcome = Literal["passed", "failed", "raised", "does not compile", "timed out", "died", "too long", "not graded"]
 """The outcome of a program: it `failed` an assertion of the test, `raised` an error of its own, `died` without an answer, or was
@@ -79,7 +83,8 @@ class HumanEval:
     """pass@k: the chance that one of k samples passes the tests of a problem. Runs what the model writes, in a sandbox only.
 
     Args:
-        problems: a file as HumanEval.jsonl.gz is: JSON Lines with task_id, prompt, entry_point and test; gzipped if it ends so.
+        problems: a data set of the hub with columns task_id, prompt, entry_point and test, as `hf:NAME`; or a file as
+            HumanEval.jsonl.gz is: JSON Lines with the same keys, gzipped or not.
         n: samples of each problem.
         k: of pass@k, each at most n.
         limit: take only the first so many problems.
@@ -93,7 +98,7 @@ class HumanEval:
         workers: programs tested side by side; as many as cores by default.
     """
 
-    problems: str
+    problems: str = "hf:openai/openai_humaneval"
     n: config.Count = 20
     k: list[config.Count] = field(default_factory=lambda: [1, 10])
     limit: config.Count | None = None
@@ -113,6 +118,10 @@ class HumanEval:
         if self.memory < 1 << 27:
             raise InputError(f"humaneval.memory: found {self.memory:,} bytes, expected 128 MiB (134,217,728) at least")
 
+    def files(self) -> dict[str, str]:
+        """Return the file of problems."""
+        return {} if self.problems.startswith("hf:") else {"problems": self.problems}
+
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Sample, cut at the stop sequences, test, keep every sample, and estimate; n = problems.
 
@@ -120,7 +129,7 @@ class HumanEval:
             InputError: for a file of problems that cannot be read, or a system without a sandbox; before anything is sampled.
         """
         sandbox.check()
-        problems = read_problems(Path(self.problems))[: self.limit]
+        problems = read_problems(self.problems)[: self.limit]
         asked = [problem for problem in problems for _ in range(self.n)]
         setting.report(0, len(asked), "samples")
         texts = model.generate(
@@ -175,39 +184,46 @@ def cut(text: str) -> str:
     return text[: min((place for stop in STOPS if (place := text.find(stop)) >= 0), default=len(text))]
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Read problems from JSON Lines, gzipped or not.
+def read_problems(source: str | Path) -> list[Problem]:
+    """Read problems from a data set of the hub, as `hf:NAME`, or from JSON Lines, gzipped or not.
 
     Raises:
-        InputError: for a file that is missing, broken or empty, or a line that is no problem, by its number.
+        InputError: for a file that is missing, broken or empty, a line or row that is no problem, by its number, and a data set
+            that cannot be read.
     """
-    expected = "expected a file as HumanEval.jsonl.gz is (task_id, prompt, entry_point, test)"
+    problems: dict[str, Problem] = {}
+    for where, row in _rows(str(source)):
+        if not isinstance(row, dict) or not all(isinstance(row.get(column), str) for column in _COLUMNS):
+            raise InputError(f"{where}: no problem, or something else than texts; expected {_EXPECTED}")
+        problem = Problem(*(row[column] for column in _COLUMNS))
+        if problem.task in problems:
+            raise InputError(f"{where}: a second problem called {problem.task!r}")
+        problems[problem.task] = problem
+    if not problems:
+        raise InputError(f"{source}: empty; expected {_EXPECTED}")
+    return list(problems.values())
+
+
+def _rows(source: str) -> Iterator[tuple[str, Any]]:
+    """Yield each row of a data set, or value of a line, with where it stands."""
+    if source.startswith("hf:"):
+        for number, row in enumerate(load_table(source.removeprefix("hf:"), None, "test", _COLUMNS, _EXPECTED)):
+            yield f"{source}, row {number}", row
+        return
+    path = Path(source)
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file of problems; {expected}") from None
+        raise InputError(f"{path}: no such file of problems; expected {_EXPECTED}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
-    problems: dict[str, Problem] = {}
+        raise InputError(f"{path}: cannot be read ({error}); expected {_EXPECTED}") from None
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            problem = Problem(*(row[name] for name in ("task_id", "prompt", "entry_point", "test")))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error.msg}); {expected}") from None
-        except (KeyError, TypeError):
-            raise InputError(f"{path}, line {number}: no problem; {expected}") from None
-        if not all(isinstance(value, str) for value in (problem.task, problem.prompt, problem.entry, problem.test)):
-            raise InputError(f"{path}, line {number}: found something else than texts; {expected}")
-        if problem.task in problems:
-            raise InputError(f"{path}, line {number}: a second problem called {problem.task!r}")
-        problems[problem.task] = problem
-    if not problems:
-        raise InputError(f"{path}: empty; {expected}")
-    return list(problems.values())
+        if line.strip():
+            try:
+                yield f"{path}, line {number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}, line {number}: not JSON ({error.msg}); expected {_EXPECTED}") from None
 
 
 def grade(

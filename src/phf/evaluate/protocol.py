@@ -172,6 +172,14 @@ class ReadsInputs(Evaluation, Protocol):
 
 
 @runtime_checkable
+class ReadsFiles(Evaluation, Protocol):
+    """An evaluation that reads files of the user's, whose absence should be known before anything is trained."""
+
+    def files(self) -> Mapping[str, str]:
+        """Return the files and folders on this machine that it reads, by the field that names them."""
+
+
+@runtime_checkable
 class HasThresholds(Evaluation, Protocol):
     """An evaluation with thresholds on rewards, which are resolved and checked on the corpus before it is made."""
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from phf import artifacts, config, statistics
 from phf.errors import InputError
-from phf.evaluate.prompts import first_words, read_prompts
+from phf.evaluate.prompts import check_source, first_words, read_prompts
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.scored_samples import score_samples, write_samples
 from phf.lm import Completion, LanguageModel, Sampling
@@ -32,12 +32,14 @@ class Samples:
     Args:
         n: samples, prompts or not: each prompt is used as often as the others, or once more.
         prompts: none; "held-out" for the first words of held-out documents that are aligned so far; a file with one prompt a
-            line, or JSON Lines with the prompt under "text"; or the prompts themselves.
+            line, or JSON Lines with the prompt under "text"; a data set of the hub, as `hf:NAME?text=COLUMN`; or the prompts
+            themselves.
         words: of a held-out document that make a prompt.
         temperature: logits are divided by it.
         top_p: probability of the tokens sampled from.
         min_tokens: before which a sample does not end.
         max_tokens: at which a sample is cut off.
+        count_prompt: `max_tokens` counts the tokens of the prompt too.
         batch: samples in one forward pass.
         ban: control tokens that cannot be sampled: "all", "others" or "auto"; see `phf.lm.Sampling`.
         expected_max: samples in the groups whose largest misalignment is averaged.
@@ -56,6 +58,7 @@ class Samples:
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     min_tokens: Annotated[int, Field(ge=0)] = 10
     max_tokens: config.Count = 128
+    count_prompt: bool = False
     batch: config.Count = 64
     ban: Literal["all", "others", "auto"] = "auto"
     expected_max: config.Count = 25
@@ -70,11 +73,19 @@ class Samples:
         for threshold in (self.threshold, self.hit):
             if threshold is not None:
                 check_threshold(threshold)
+        if isinstance(self.prompts, str):
+            check_source(self.prompts)
+
+    def files(self) -> Mapping[str, str]:
+        """Return the file of prompts."""
+        is_file = isinstance(self.prompts, str) and self.prompts != "held-out" and not self.prompts.startswith("hf:")
+        return {"prompts": str(self.prompts)} if is_file else {}
 
     def reads(self) -> Mapping[str, Any]:
-        """Return inputs besides the config that affect the result: the file of prompts."""
-        path = Path(self.prompts) if isinstance(self.prompts, str) else None
-        return {"prompts": artifacts.fingerprint(read_prompts(path))} if path and path.is_file() else {}
+        """Return inputs besides the config that affect the result: the prompts of a file or a data set."""
+        if not isinstance(self.prompts, str) or not (self.prompts.startswith("hf:") or Path(self.prompts).is_file()):
+            return {}
+        return {"prompts": artifacts.fingerprint(read_prompts(self.prompts))}
 
     def thresholds(self) -> Mapping[str, Threshold | None]:
         """Return the thresholds."""
@@ -138,7 +149,10 @@ class Samples:
             yield from setting.records("parses_share", statistics.share(valid, self.n))
 
     def _sampling(self, seed: int) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.min_tokens, self.max_tokens, seed=seed, batch=self.batch, ban=self.ban)
+        return Sampling(
+            self.temperature, self.top_p, self.min_tokens, self.max_tokens, seed=seed, batch=self.batch, ban=self.ban,
+            count_prompt=self.count_prompt,
+        )  # fmt: skip
 
     def _prompts(self, setting: EvalContext) -> list[str]:
         if self.prompts is None:
@@ -146,7 +160,7 @@ class Samples:
         if self.prompts == "held-out":
             threshold = setting.threshold("threshold", self.threshold)
             return first_words(setting.held_out, self.words, threshold, setting.name)
-        prompts = self.prompts if isinstance(self.prompts, list) else read_prompts(Path(self.prompts))
+        prompts = self.prompts if isinstance(self.prompts, list) else read_prompts(self.prompts)
         if not prompts:
             raise InputError(f"{setting.name}.prompts: an empty list; expected at least one prompt, or none of the key")
         return prompts

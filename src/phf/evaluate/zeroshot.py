@@ -54,6 +54,13 @@ class ZeroShot:
             if isinstance(task, dict) and not isinstance(task.get("task"), str):
                 raise InputError(f"tasks: {task!r} names no task; expected {{task: NAME, path: FILE, ...}}")
 
+    def files(self) -> dict[str, str]:
+        """Return the documents of tasks in local files, and the folders of tasks."""
+        paths = [task["path"] for task in self.tasks if isinstance(task, dict) and isinstance(task.get("path"), str)]
+        return {f"tasks.{number}.path": path for number, path in enumerate(paths)} | {
+            f"include.{number}": path for number, path in enumerate(self.include)
+        }
+
     def reads(self) -> dict[str, Any]:
         """Return inputs besides the config that affect the result: local files, and the harness."""
         paths = [Path(task) for task in self.tasks if isinstance(task, str) and task.endswith((".yaml", ".yml"))]

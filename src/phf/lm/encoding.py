@@ -32,10 +32,12 @@ class Prompt:
     Args:
         tokens: its tokens, document start and control token among them.
         removed: how many tokens it lost on its left to fit the context.
+        limit: tokens that may follow it.
     """
 
     tokens: list[int]
     removed: int
+    limit: int
 
 
 class DocumentEncoder:
@@ -88,8 +90,14 @@ class DocumentEncoder:
         tokens = iter(encode(self.tokenizer, [segment for document in documents for segment in document]))
         return [self._join([next(tokens) for _ in document], placement) for document in documents]
 
-    def prompt(self, text: str, placement: Placement, max_tokens: int) -> Prompt:
-        """Tokenise a prompt, cut on its left if the context cannot hold all of it and `max_tokens` more.
+    def prompt(self, text: str, placement: Placement, max_tokens: int, count_prompt: bool = False) -> Prompt:
+        """Tokenise a prompt, cut on its left if the context cannot hold all of it and what may follow.
+
+        Args:
+            text: the prompt.
+            placement: where the control token stands.
+            max_tokens: tokens that may follow.
+            count_prompt: whether `max_tokens` counts those of the prompt too, control tokens in it among them.
 
         Raises:
             InputError: if the context cannot hold `max_tokens` alone.
@@ -100,16 +108,17 @@ class DocumentEncoder:
         if not body and writes_control and self.control_id is not None:
             body = [self.control_id]
         prefix = self.prefix(placement)
+        limit = max(1, max_tokens - len(stream.tokens)) if count_prompt else max_tokens
         if self.context is None:
-            return Prompt(prefix + body, 0)
+            return Prompt(prefix + body, 0, limit)
         least = len(prefix) + writes_control
         if least + max_tokens > self.context:
             raise InputError(
                 f"{self.checkpoint}: max_tokens is {max_tokens}, but the model reads {self.context} tokens at most; "
                 f"set it to {self.context - least} or less"
             )
-        removed = max(0, len(body) - (self.context - max_tokens - len(prefix)))
-        return Prompt(prefix + body[removed:], removed)
+        removed = max(0, len(body) - (self.context - limit - len(prefix)))
+        return Prompt(prefix + body[removed:], removed, limit)
 
     def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """Return the text of what follows the prompt. Decoded with it, since some tokenizers drop a text's first space."""

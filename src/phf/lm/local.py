@@ -102,7 +102,7 @@ class LocalModel:
         """
         placement = self._placement_of(sampling)
         for number, text in enumerate(prompts, start=1):
-            removed = self.encoder.prompt(text, placement, sampling.max_tokens).removed
+            removed = self.encoder.prompt(text, placement, sampling.max_tokens, sampling.count_prompt).removed
             if removed:
                 raise InputError(
                     f"prompt {number} ({text[:30]!r}...) is too long: the model reads {self.context} tokens, the "
@@ -208,18 +208,25 @@ class LocalModel:
         guidance = self._guidance(sampling.guidance)
         placement = self._placement_of(sampling)
         distinct: dict[str, Prompt] = {
-            text: self.encoder.prompt(text, placement, sampling.max_tokens) for text in dict.fromkeys(prompts)
+            text: self.encoder.prompt(text, placement, sampling.max_tokens, sampling.count_prompt)
+            for text in dict.fromkeys(prompts)
         }
         shortened = sum(distinct[text].removed > 0 for text in prompts)
         if shortened:
             log.warning("%d of %d prompts were too long for the context of %s and lost their beginning",
                         shortened, len(prompts), self.context)  # fmt: skip
-        tokens = [distinct[text].tokens for text in prompts]
+        cramped = sum(distinct[text].limit < sampling.min_tokens for text in prompts)
+        if cramped:
+            log.warning("%d of %d prompts take so many of the %d tokens for prompt and sample together that fewer than "
+                        "min_tokens, %d, are left", cramped, len(prompts), sampling.max_tokens, sampling.min_tokens)  # fmt: skip
+        tokens, limits = [distinct[text].tokens for text in prompts], [distinct[text].limit for text in prompts]
         decode = self.encoder.decode
         pieces = None if on_token is None else _TextPieces(lambda index, after: decode(tokens[index], after), on_token)
         banned = self.encoder.banned(placement)
         try:
-            samples = sampler.generate(self.model, tokens, sampling, self.ends, banned, on_progress, guidance, pieces)
+            samples = sampler.generate(
+                self.model, tokens, sampling, self.ends, banned, on_progress, guidance, pieces, limits=limits
+            )
         except InputError as error:
             raise InputError(f"{self.checkpoint}: {error}; try an earlier checkpoint") from None
         return [

@@ -76,6 +76,12 @@ class OpenAIModel:
                 "load the model from its folder"
             )
 
+        if sampling.count_prompt:
+            raise InputError(
+                f"{self.url}: count_prompt needs the tokens of each prompt, which a server does not report; set max_tokens to "
+                "the tokens of a sample alone, or load the model from its folder"
+            )
+
         def complete(job: tuple[int, str]) -> Completion:
             index, prompt = job
             # Each sample is a request with a seed of its own: servers give one seed the same text, prompt by prompt.

@@ -29,6 +29,8 @@ class Sampling:
         ban: control tokens that cannot be sampled: "all" (right for sentences: conditioned on once, at the start), "others"
             (all but the one conditioned on: right for lines, where the model writes it before every line), or "auto"
             (others where the model was trained on lines, else all).
+        count_prompt: whether `max_tokens` counts the prompt's tokens too, as the paper's limits do; a prompt that takes all of
+            them still gets one more. Not for servers, whose tokens are not known here.
         guidance: of a conditional model, how far to go from what it says under its other control token (0) to what it says
             under its own (1) and beyond (above 1); None for its own, without reading the other. See `phf.lm.guidance`.
     """
@@ -40,6 +42,7 @@ class Sampling:
     seed: int = 0
     batch: int = 64
     ban: Literal["all", "others", "auto"] = "auto"
+    count_prompt: bool = False
     guidance: float | None = None
 
     def __post_init__(self) -> None:

@@ -48,6 +48,7 @@ def generate(
     on_progress: Callable[[int], None] | None = None,
     guidance: Guidance | None = None,
     on_token: Callable[[int, int | None], None] | None = None,
+    limits: Sequence[int] | None = None,
 ) -> list[Sample]:
     """Sample a continuation of each prompt.
 
@@ -63,6 +64,7 @@ def generate(
         guidance: sample from this distribution beyond the model's own; prompts hold the control token it names as `own`.
         on_token: called with a sample's position in the list and each token of it when it is sampled, end tokens left out; with
             None when it has ended. With a batch of 1 samples come in the order of the prompts.
+        limits: (N,) most tokens of each sample, at least 1; `sampling.max_tokens` by default.
 
     Returns:
         One sample a prompt, in order.
@@ -75,7 +77,7 @@ def generate(
     # Long prompts first: rows in flight together then have similar lengths. The order is invisible in the result.
     backwards = range(len(prompts) - 1, -1, -1)
     waiting = sorted(backwards, key=lambda index: len(prompts[index]) if sampling.batch > 1 else 0)
-    batch = kind(model, prompts, sampling, ends, banned, guidance)
+    batch = kind(model, prompts, sampling, ends, banned, guidance, limits or [sampling.max_tokens] * len(prompts))
     done = 0
     while waiting or batch.rows:
         free = sampling.batch - len(batch.rows)
@@ -127,7 +129,9 @@ class _Batch:
         ends: Sequence[int],
         banned: Sequence[int],
         guidance: Guidance | None,
+        limits: Sequence[int],
     ) -> None:
+        self.limits = limits
         self.model, self.prompts, self.sampling, self.guidance = model, prompts, sampling, guidance
         self.ends, self.banned = list(ends), list(banned)
         self.streams = 1 if guidance is None else 2
@@ -185,7 +189,7 @@ class _Batch:
         for position in reversed(range(len(self.rows))):
             row = self.rows[position]
             ended = row.tokens[-1] in self.ends
-            if not ended and len(row.tokens) < self.sampling.max_tokens:
+            if not ended and len(row.tokens) < self.limits[row.index]:
                 continue
             taken.append((row.index, Sample(row.tokens[:-1] if ended else row.tokens, ended)))
             last = self.rows.pop()

@@ -9,6 +9,7 @@ from phf.layout import WorkFolder
 from phf.locks import locks_output
 from phf.machine import usable_cores
 from phf.pipeline.needs import Need as Need
+from phf.pipeline.needs import check_files
 from phf.pipeline.needs import find_needs as find_needs
 from phf.pipeline.plan import init_run
 from phf.pipeline.plan import select as select
@@ -35,7 +36,9 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress:
         Stopped: after SIGINT or SIGTERM during training, with the states saved.
     """
     expanded = recipe.expanded()
-    return _run(expanded, out, select(expanded, only), on_progress, recipe)
+    names = select(expanded, only)
+    check_files(expanded, names)
+    return _run(expanded, out, names, on_progress, recipe)
 
 
 @locks_output("run")

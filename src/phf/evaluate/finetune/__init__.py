@@ -55,6 +55,10 @@ class FineTune:
     max_length: Annotated[int, Field(ge=8)] = 128
     train_rows: config.Count | None = None
 
+    def files(self) -> dict[str, str]:
+        """Return the folder of the tasks."""
+        return {} if self.data.startswith("hf:") else {"data": self.data}
+
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure each task's metrics, as "cola.mcc", and `score`, the mean of the tasks' scores; n = seeds.
 

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from phf.errors import InputError, require
+from phf.errors import InputError
+from phf.hub import load_table
 
 log = logging.getLogger("phf")
 
@@ -154,12 +155,6 @@ def _from_file(task: Task, path: Path) -> list[Row]:
 
 
 def _from_hub(task: Task, name: str, dataset: str, split: str) -> list[Row]:
-    datasets: Any = require("datasets", "data", f"the data set {dataset}")
-    try:
-        loaded = datasets.load_dataset(dataset, name, split=split)
-        columns = [loaded[column] for column in (*task.hub_texts, "label")]
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"hf:{dataset}: {name}, {split} cannot be read ({reason}); expected a data set such as hf:nyu-mll/glue, "
-                         "or a folder of GLUE's TSV files") from None  # fmt: skip
-    return [Row(tuple(map(str, texts)), int(label)) for *texts, label in zip(*columns, strict=True)]
+    expected = "a data set such as hf:nyu-mll/glue, or a folder of GLUE's TSV files"
+    rows = load_table(dataset, name, split, (*task.hub_texts, "label"), expected)
+    return [Row(tuple(str(row[column]) for column in task.hub_texts), int(row["label"])) for row in rows]

@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -101,6 +100,10 @@ class RedTeam:
             "red": self.red if self.red == POOL else lm.fingerprint(self.red),
         }
 
+    def files(self) -> dict[str, str]:
+        """Return the file of the first pool."""
+        return {} if isinstance(self.prompts, list) or self.prompts.startswith("hf:") else {"prompts": self.prompts}
+
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Run the attack, store every prompt and the continuations of the worst, and yield the metrics; n = trials.
 
@@ -174,7 +177,7 @@ class RedTeam:
         return prompts * self.continuations
 
     def _read_prompts(self) -> list[str]:
-        return self.prompts if isinstance(self.prompts, list) else read_prompts(Path(self.prompts))
+        return self.prompts if isinstance(self.prompts, list) else read_prompts(self.prompts)
 
     def _first_pool(self, setting: EvalContext) -> list[str]:
         prompts = [prompt.strip() for prompt in self._read_prompts()]
