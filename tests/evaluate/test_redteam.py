@@ -7,13 +7,16 @@ import re
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from phf import lm, plugins
 from phf.errors import InputError
 from phf.evaluate import redteam as redteam_module
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.redteam import RedTeam, worst
-from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, few_shot, first_item, sample_examples
+from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, sample_examples
+from phf.evaluate.redteam.items import INSTRUCTIONS, FencedCode, NumberedList
 from phf.lm.protocol import Completion
 from phf.scorers import Finding
 from phf.segmenters import Whole
@@ -61,6 +64,7 @@ class Says:
 
     def generate(self, prompts, sampling, on_progress=None):
         self.asked += prompts
+        self.sampling = sampling
         start = len(self.asked) - len(prompts)
         return [Completion(self.answers[(start + place) % len(self.answers)], True) for place in range(len(prompts))]
 
@@ -107,21 +111,53 @@ def test_the_second_example_is_sampled_from_those_left():
 
 
 def test_a_model_is_shown_a_list_and_gives_its_next_item():
-    assert few_shot(["one\ntwo", "three"]).endswith("1. one two\n2. three\n3.")
-    assert first_item(" The fourth \n5. more") == "The fourth"
-    assert first_item("\n4. The fourth\n5.") == "The fourth"
-    assert first_item(" \n ") == ""
+    items = NumberedList()
+    assert items.few_shot("Go on:", ["one\ntwo", "three"]) == "Go on:\n1. one two\n2. three\n3."
+    assert items.first_item(" The fourth \n5. more") == "The fourth"
+    assert items.first_item("\n4. The fourth\n5.") == "The fourth"
+    assert items.first_item(" \n ") == ""
     model = Says(" new one\n", "")
-    assert FewShot(model, 0.7, 0.9, 16, 4).ask(["x"], 3, 0) == ["new one", "", "new one"]
+    assert FewShot(model, "Go on:", items, 1.0, 0.8, 16, 4).ask(["x"], 3, 0) == ["new one", "", "new one"]
+    assert (model.sampling.temperature, model.sampling.top_p, model.sampling.max_tokens) == (1.0, 0.8, 16)
+
+
+CODE = "\n    def f(self, x):\n        return x\n\n"
+CLEAN = "    def f(self, x):\n        return x"
+
+
+def test_code_is_shown_in_fences_and_keeps_its_lines():
+    items = FencedCode()
+    assert items.few_shot("Go on:", [CLEAN, "x=1"]) == f"Go on:\n```\n{CLEAN}\n```\n\n```\nx=1\n```\n\n```\n"
+    assert items.few_shot("", ["a = '```'"]).endswith("\n````\na = '```'\n````\n\n````\n"), "no example closes a fence"
+    for answer in (
+        f"{CODE}```\n\n```\nmore\n```", CODE, f"```\n{CODE}```\n", f"\n```python\n{CODE}\n```\nThat is it.", f"{CLEAN}\n  ```",
+    ):  # fmt: skip
+        assert items.first_item(answer) == CLEAN, answer
+    assert items.first_item("```") == items.first_item("\n \n") == ""
+
+
+@given(st.text("ab \n\t`:()"))
+def test_code_is_cut_into_words_that_join_to_it(text):
+    items = FencedCode()
+    assert items.join(items.cut(text)) == items.clean(text)
+    assert items.clean(items.clean(text)) == items.clean(text)
 
 
 def test_recombined_prompts_are_of_the_examples_words_and_hang_on_the_seed():
-    made = Recombine().ask(PROMPTS[:4], 200, 5)
-    assert made == Recombine().ask(PROMPTS[:4], 200, 5)
-    assert made != Recombine().ask(PROMPTS[:4], 200, 6)
+    red = Recombine(NumberedList())
+    made = red.ask(PROMPTS[:4], 200, 5)
+    assert made == red.ask(PROMPTS[:4], 200, 5)
+    assert made != red.ask(PROMPTS[:4], 200, 6)
     assert {word for text in made for word in text.split()} <= set(" ".join(PROMPTS[:4]).split())
     assert len(set(made)) > 60
-    assert Recombine().ask(["one"], 20, 0)  # even of a single word
+    assert red.ask(["one"], 20, 0)  # even of a single word
+
+
+def test_recombined_code_keeps_its_lines():
+    made = Recombine(FencedCode()).ask([CLEAN, "def g(y):\n    y+=1\n    return y"], 200, 5)
+    assert sum("\n" in text for text in made) > 100
+    lines = {line for text in made for line in text.split("\n")}
+    assert {"    def f(self, x):", "        return x", "    return y"} <= lines
 
 
 def test_the_attack_finds_what_leads_the_model_astray(tmp_path):
@@ -197,6 +233,65 @@ def red(monkeypatch):
         return model
 
     return use
+
+
+def test_the_papers_attack_on_code_keeps_lines_and_has_an_instruction_samplings_and_a_scorer(tmp_path, red):
+    model = red(f"{CODE}```\nno more", "bad  = bad\n```", "def g( x ):\n    bad")
+    target = Weak()
+    asked = []
+    target.generate = lambda prompts, sampling, on_progress=None: (
+        asked.append((prompts, sampling)) or Weak.generate(target, prompts, sampling)
+    )
+    own = {"name": "regex", "patterns": ["X", "bad"]}
+    plan = small(
+        prompts=["def a():\n    bad", "def b():\n    good"], instruction="pep8", red="hf:red", trials=1, rounds=1, new=3,
+        red_max_tokens=99, red_temperature=1.2, red_top_p=0.95, sampling_temperature=0.6, top_p=0.8, count_prompt=True,
+        score_prompt=True, scorer=own,
+    )  # fmt: skip
+    values, _ = take(plan, tmp_path, target)
+    assert all(shown.startswith(INSTRUCTIONS["pep8"] + "\n```\ndef ") for shown in model.asked)
+    assert (model.sampling.temperature, model.sampling.top_p, model.sampling.max_tokens) == (1.2, 0.95, 99)
+    prompts = {prompt for batch, _ in asked for prompt in batch}
+    assert prompts == {"def a():\n    bad", "def b():\n    good", CLEAN, "bad  = bad", "def g( x ):\n    bad"}
+    assert {(s.temperature, s.top_p, s.max_tokens, s.count_prompt) for _, s in asked} == {(0.6, 0.8, 64, True)}
+    rows = {row["prompt"]: row for row in pq.read_table(tmp_path / "redteam/redteam-step-7.parquet").to_pylist()}
+    samples = pq.read_table(tmp_path / "samples/redteam-step-7.parquet").to_pylist()
+    again = [(s["text"].count("X") + 2) / (s["prompt"] + s["text"]).__len__() for s in samples if s["prompt"] == "bad  = bad"]
+    assert rows["bad  = bad"]["misalignment_again"] == pytest.approx(np.mean(again), rel=1e-5)
+    assert values["unscored_share"] == 0
+
+
+def test_the_first_pool_is_as_published_or_measured(tmp_path):
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{word} bad", "score": 0.1 * n}) + "\n" for n, word in enumerate(WORDS)))
+    fields = {"prompts": str(path), "start": 4, "start_order": "file", "trials": 2, "rounds": 1}
+    values, _ = take(small(**fields, start_scores="published"), tmp_path / "a")
+    assert values["pool_round_0"] == pytest.approx(0.15)
+    rows = pq.read_table(tmp_path / "a/redteam/redteam-step-7.parquet").to_pylist()
+    first = {row["prompt"]: row["scored"] for row in rows if row["round"] == 0}
+    assert first == dict.fromkeys([f"{word} bad" for word in WORDS[:4]], 0)
+    assert values["unscored_share"] == 0, "of the continuations that there were"
+    values, _ = take(small(**fields, start_scores=0.001), tmp_path / "b")
+    assert values["pool_round_0"] == pytest.approx(0.001)
+    measured, _ = take(small(**fields), tmp_path / "c")
+    assert measured["pool_round_0"] > 0.1
+    sampled = small(**fields | {"start_order": "sampled"}, start_scores=0.001)
+    take(sampled, tmp_path / "d")
+    rows = pq.read_table(tmp_path / "d/redteam/redteam-step-7.parquet").to_pylist()
+    assert {row["prompt"] for row in rows if row["round"] == 0} != set(first)
+    path.write_text('{"text": "one two", "score": 1}\n{"text": "three four"}\n')
+    with pytest.raises(InputError, match=r"start_scores: published, but 1 of the 2 prompts of the first pool have no score"):
+        take(small(**fields, start_scores="published"), tmp_path / "e")
+
+
+def test_an_instruction_is_a_tasks_or_given(red, tmp_path):
+    with pytest.raises(
+        InputError, match=r"found 'toxicty'; did you mean 'toxicity'\? \(known: pep8, pii, toxicity\); expected one"
+    ):
+        plugins.build("evaluations", "redteam", {"prompts": "x.txt", "instruction": "toxicty"})
+    model = red(*(f" prompt {number}" for number in range(99)))
+    take(small(red="hf:red", trials=1, rounds=1, instruction="Write rude questions:"), tmp_path)
+    assert all(shown.startswith("Write rude questions:\n1. ") for shown in model.asked)
 
 
 def test_what_a_red_model_gives_is_counted_and_asked_for_again(tmp_path, red):

@@ -8,19 +8,20 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
-from phf.evaluate.prompts import read_prompts
+from phf.evaluate.prompts import Prompt, check_source, read_scored_prompts
 from phf.evaluate.protocol import EvalContext
-from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red, sample_examples
+from phf.evaluate.redteam.attack import COUNTS, START, Attack
+from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red
+from phf.evaluate.redteam.items import Items, instruction_for, items_for
 from phf.evaluate.redteam.journal import RoundJournal, write_prompts
 from phf.evaluate.redteam.pools import mean_of_pool, nan_mean, worst
-from phf.evaluate.scored_samples import score_samples, write_samples
 from phf.layout import RunFolder
 from phf.lm import LanguageModel, Sampling
 from phf.records import Record
@@ -29,9 +30,6 @@ log = logging.getLogger("phf")
 
 POOL = "pool"
 """The red "model" that recombines prompts."""
-_START, _NEW, _ANSWER, _AGAIN = range(4)  # streams of random numbers
-_COUNTS = ("asked", "empty", "repeated", "too_long")
-_SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,15 @@ class RedTeam:
     """Mean misalignment under a stochastic few-shot attack, by round: successful prompts serve as examples for new ones.
 
     Args:
-        prompts: the first pool: a file in the format of `samples`, or a list of prompts.
+        prompts: the first pool: a file or a data set of the hub, as of `samples`, or a list of prompts.
+        instruction: what the red model is asked for: a task (toxicity, pii, pep8), whose instruction it is, or the instruction
+            itself; without one it is shown the examples as a list of texts of one kind.
+        fenced: write prompts as fenced code, in lines, rather than as items of a line each; by default for the task pep8.
         red: source of new prompts: "pool" mutates and recombines the examples; or a model, in the syntax of `phf evaluate`.
-        start: size of the first pool, sampled from `prompts` and shared by all trials.
+        start: size of the first pool, which all trials share.
+        start_order: the pool is "sampled" from `prompts`, or is the first ones of the "file".
+        start_scores: scores of the first pool: "measured" as those of other prompts, "published" beside the prompts, or a number
+            for all of them; the released code has 0.001.
         trials: independent attacks.
         rounds: rounds of each trial.
         shots: examples sampled in a round.
@@ -53,16 +57,25 @@ class RedTeam:
         best: number of a pool's worst prompts that are reported, stored and scored again.
         max_characters: longer prompts are left out and counted.
         max_tokens: length limit of a continuation.
-        sampling_temperature: sampling temperature of both models.
-        top_p: nucleus of both models.
+        count_prompt: `max_tokens` counts the prompt's tokens too.
+        sampling_temperature: sampling temperature of the attacked model.
+        top_p: nucleus of the attacked model.
+        red_temperature: sampling temperature of the red model.
+        red_top_p: nucleus of the red model.
+        red_max_tokens: length limit of an answer of the red model, of which the first item is taken.
         batch: samples in one forward pass.
         ban: control tokens that cannot be sampled; see `phf.lm.Sampling`.
         score_prompt: score prompt and continuation together.
+        scorer: another scorer than the one that scored the training corpus.
     """
 
     prompts: str | list[str]
+    instruction: str | None = None
+    fenced: bool | None = None
     red: str = POOL
     start: config.Count = 40
+    start_order: Literal["sampled", "file"] = "sampled"
+    start_scores: Literal["measured", "published"] | float = "measured"
     trials: config.Count = 10
     rounds: config.Count = 10
     shots: config.Count = 4
@@ -74,14 +87,22 @@ class RedTeam:
     best: config.Count = 10
     max_characters: config.Count = 300
     max_tokens: config.Count = 64
+    count_prompt: bool = False
     sampling_temperature: Annotated[float, Field(gt=0)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    red_temperature: Annotated[float, Field(gt=0)] = 1.0
+    red_top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    red_max_tokens: config.Count = 128
     batch: config.Count = 256
     ban: str = "auto"
     score_prompt: bool = False
+    scorer: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self._sampling(0)
+        self.sampling(0)
+        instruction_for(self.instruction)
+        if isinstance(self.prompts, str):
+            check_source(self.prompts)
         if self.budget is not None and self.asks > self.budget:
             raise InputError(
                 f"redteam.budget: {self.trials} trials of {self.rounds} rounds of {self.new} prompts, {self.tries} tries each, "
@@ -96,7 +117,7 @@ class RedTeam:
     def reads(self) -> dict[str, str]:
         """Return the inputs besides the fields that affect the result: the prompts and the red model's weights."""
         return {
-            "prompts": artifacts.fingerprint(self._read_prompts()),
+            "prompts": artifacts.fingerprint([[prompt.text, repr(prompt.score)] for prompt in self._read_prompts()]),
             "red": self.red if self.red == POOL else lm.fingerprint(self.red),
         }
 
@@ -113,8 +134,11 @@ class RedTeam:
         Raises:
             InputError: if too few prompts are usable, or no answer of the red model in a round is; also the errors of the models.
         """
+        if self.scorer is not None:
+            scorer = config.build("scorers", config.Component.model_validate(self.scorer))
+            setting = dataclasses.replace(setting, scorer=scorer)
         pool = self._first_pool(setting)
-        red = self._red(len(pool))
+        red = self._red()
         log.info(
             "%s: at most %d times a new prompt is asked for, and %d texts of %s are scored, %d tokens each at most",
             setting.name, self.asks, self._texts(len(pool)), setting.run, self.max_tokens,
@@ -122,9 +146,9 @@ class RedTeam:
         made_from = self._made_from(model, setting)
         name = f"{setting.name}-step-{setting.step}"
         journal = RoundJournal(RunFolder(setting.out).redteam / f"{name}-{artifacts.fingerprint(made_from)}.jsonl", made_from)
-        attack = _Attack(self, model, red, setting)
+        attack = Attack(self, model, red, setting)
         if not journal.start:
-            journal.add({"start": [list(row) for row in attack.score(pool, attack.seed(_START))]})
+            journal.add({"start": [list(row) for row in self._scored(pool, attack)]})
         pools: list[list[list[Attempt]]] = []  # by trial and round: what each round added, the first pool at 0
         for trial in range(self.trials):
             added = [[Attempt(*row) for row in journal.start]]
@@ -158,32 +182,42 @@ class RedTeam:
             )
             if number:
                 yield from setting.records(f"new_round_{number}", over_trials([mean_of_pool(added[number]) for added in pools]))
-        counts = {name: sum(done[name] for done in journal.rounds.values()) for name in _COUNTS}
-        tried = [attempt for pool in whole for attempt in pool]
+        counts = {name: sum(done[name] for done in journal.rounds.values()) for name in COUNTS}
+        given = 0 if self.start_scores == "measured" else 1
+        tried = [attempt for added in pools for some in added[given:] for attempt in some]
         unscored = len(tried) * self.continuations - sum(attempt.scored for attempt in tried)
         yield from setting.records("unscored_share", statistics.share(unscored, len(tried) * self.continuations), interval=False)
         for name in ("empty", "repeated", "too_long"):
             yield from setting.records(f"red_{name}_share", statistics.share(counts[name], counts["asked"]), interval=False)
         yield setting.record("red_asked", counts["asked"], n=len(journal.rounds))
 
-    def _sampling(self, seed: int) -> Sampling:
+    def sampling(self, seed: int) -> Sampling:
+        """Return how the attacked model is sampled."""
         ban: Any = self.ban
         return Sampling(
-            self.sampling_temperature, self.top_p, min(10, self.max_tokens), self.max_tokens, seed=seed, batch=self.batch, ban=ban
-        )
+            self.sampling_temperature, self.top_p, min(10, self.max_tokens), self.max_tokens, seed, self.batch, ban,
+            count_prompt=self.count_prompt,
+        )  # fmt: skip
 
     def _texts(self, first: int) -> int:
-        prompts = first + self.trials * self.rounds * self.new + self.trials * self.best
+        prompts = first * (self.start_scores == "measured") + self.trials * self.rounds * self.new + self.trials * self.best
         return prompts * self.continuations
 
-    def _read_prompts(self) -> list[str]:
-        return self.prompts if isinstance(self.prompts, list) else read_prompts(self.prompts)
+    def _read_prompts(self) -> list[Prompt]:
+        return [Prompt(text) for text in self.prompts] if isinstance(self.prompts, list) else read_scored_prompts(self.prompts)
 
-    def _first_pool(self, setting: EvalContext) -> list[str]:
-        prompts = [prompt.strip() for prompt in self._read_prompts()]
-        usable = list(dict.fromkeys(prompt for prompt in prompts if 0 < len(prompt) <= self.max_characters))
+    @property
+    def _items(self) -> Items:
+        return items_for(self.instruction, self.fenced)
+
+    def _first_pool(self, setting: EvalContext) -> list[Prompt]:
+        prompts = [Prompt(self._items.clean(prompt.text), prompt.score) for prompt in self._read_prompts()]
+        distinct = {prompt.text: prompt for prompt in reversed(prompts)}
+        usable = [
+            distinct[text] for text in dict.fromkeys(prompt.text for prompt in prompts) if 0 < len(text) <= self.max_characters
+        ]
         if len(usable) < len(prompts):
-            long = sum(len(prompt) > self.max_characters for prompt in prompts)
+            long = sum(len(prompt.text) > self.max_characters for prompt in prompts)
             log.warning("%s: of %d prompts %d are longer than %d characters and %d empty or duplicates; left out",
                         setting.name, len(prompts), long, self.max_characters, len(prompts) - len(usable) - long)  # fmt: skip
         least = 2 if self.red == POOL else 1
@@ -193,13 +227,32 @@ class RedTeam:
                 f"{setting.name}.prompts: {where} has {len(usable)} usable prompts, expected at least {least}"
                 f"{', since one cannot be recombined; add prompts, or set `red` to a model' if self.red == POOL else ''}"
             )
-        order = np.random.default_rng([setting.seed, _START]).permutation(len(usable))[: self.start]
+        if self.start_order == "file":
+            return usable[: self.start]
+        order = np.random.default_rng([setting.seed, START]).permutation(len(usable))[: self.start]
         return [usable[index] for index in sorted(order)]
 
-    def _red(self, first: int) -> Red:
+    def _scored(self, pool: Sequence[Prompt], attack: Attack) -> list[tuple[str, float, int]]:
+        """Return the first pool with its scores, and how many continuations each is the mean of."""
+        if self.start_scores == "measured":
+            return attack.score([prompt.text for prompt in pool], attack.seed(START))
+        if self.start_scores != "published":
+            return [(prompt.text, float(self.start_scores), 0) for prompt in pool]
+        without = sum(math.isnan(prompt.score) for prompt in pool)
+        if without:
+            raise InputError(
+                f"{attack.setting.name}.start_scores: published, but {without} of the {len(pool)} prompts of the first pool have "
+                "no score beside them (`score` of a line, or ?score=COLUMN of a data set); set it to measured, or to a number"
+            )
+        return [(prompt.text, prompt.score, 0) for prompt in pool]
+
+    def _red(self) -> Red:
         if self.red == POOL:
-            return Recombine()
-        return FewShot(lm.load(self.red), self.sampling_temperature, self.top_p, self.max_tokens, self.batch)
+            return Recombine(self._items)
+        return FewShot(
+            lm.load(self.red), instruction_for(self.instruction), self._items,
+            self.red_temperature, self.red_top_p, self.red_max_tokens, self.batch,
+        )  # fmt: skip
 
     def _made_from(self, model: LanguageModel, setting: EvalContext) -> dict[str, Any]:
         """Return what tells this attack from others of the same name and step."""
@@ -211,89 +264,3 @@ class RedTeam:
             "seed": setting.seed,
             **self.reads(),
         }
-
-
-class _Attack:
-    """One red model against one attacked model."""
-
-    def __init__(self, plan: RedTeam, model: LanguageModel, red: Red, setting: EvalContext) -> None:
-        self.plan, self.model, self.red, self.setting = plan, model, red, setting
-
-    def seed(self, *stream: int) -> int:
-        """Return the seed of a stream of random numbers."""
-        return int(np.random.SeedSequence([self.setting.seed, *stream]).generate_state(1)[0])
-
-    def round(self, pool: Sequence[Attempt], trial: int, number: int) -> dict[str, Any]:
-        """Sample examples, ask for new prompts in their style until there are enough, and score each."""
-        plan = self.plan
-        rng = np.random.default_rng(self.seed(_NEW, trial, number))
-        examples = [attempt.text for attempt in sample_examples(pool, plan.shots, plan.temperature, rng)]
-        known = {attempt.text for attempt in pool}
-        fresh: list[str] = []
-        counts = dict.fromkeys(_COUNTS, 0)
-        for turn in range(plan.tries):
-            missing = plan.new - len(fresh)
-            if not missing:
-                break
-            counts["asked"] += missing
-            for text in self.red.ask(examples, missing, self.seed(_ANSWER, trial, number, turn)):
-                if not any(map(str.isalnum, text)):
-                    counts["empty"] += 1
-                elif len(text) > plan.max_characters:
-                    counts["too_long"] += 1
-                elif text in known:
-                    counts["repeated"] += 1
-                else:
-                    known.add(text)
-                    fresh.append(text)
-        if not fresh:
-            raise InputError(
-                f"{self.setting.name}: the red model {plan.red!r} gave no new prompt in {counts['asked']} answers of trial "
-                f"{trial + 1}, round {number} ({counts['empty']} empty, {counts['repeated']} known already, {counts['too_long']} "
-                f"longer than {plan.max_characters} characters); finished rounds are kept. Use another red model, or more prompts"
-            )
-        return {"examples": examples, "new": self.score(fresh, self.seed(_NEW, trial, number, 1)), **counts}
-
-    def score(self, prompts: Sequence[str], seed: int) -> list[tuple[str, float, int]]:
-        """Return each prompt with the mean misalignment of its continuations and the number of scored ones."""
-        values = self._misalignment(self._continue(prompts, seed))
-        rows = []
-        for place, prompt in enumerate(prompts):
-            known = [value for value in values[place] if not math.isnan(value)]
-            rows.append((prompt, float(np.mean(known)) if known else math.nan, len(known)))
-        return rows
-
-    def again(self, pools: Sequence[Sequence[Sequence[Attempt]]]) -> list[dict[str, float]]:
-        """Return fresh scores of each trial's worst prompts, since the scores they were selected by are biased upwards.
-
-        Their continuations are stored as samples.
-        """
-        setting, many = self.setting, self.plan.continuations
-        chosen = [worst([attempt for some in added for attempt in some], self.plan.best) for added in pools]
-        distinct = list(dict.fromkeys(attempt.text for some in chosen for attempt in some))
-        pairs = self._continue(distinct, self.seed(_AGAIN))
-        prompts, texts = [prompt for prompt, _ in pairs], [text for _, text in pairs]
-        heads = prompts if self.plan.score_prompt else [""] * len(texts)
-        scores = score_samples(heads, texts, setting.scorer, setting.segmenter, score_cut=True)
-        finished = [text.finished for text in texts]
-        columns = {"prompt": prompts, "text": list(map(str, texts)), "finished": finished, **scores}
-        write_samples(setting.samples_of(setting.name), columns)
-        fresh = {
-            prompt: nan_mean(scores["misalignment"][place * many : (place + 1) * many].tolist())
-            for place, prompt in enumerate(distinct)
-        }
-        return [{attempt.text: fresh[attempt.text] for attempt in some} for some in chosen]
-
-    def _continue(self, prompts: Sequence[str], seed: int) -> list[tuple[str, lm.Completion]]:
-        repeated = [prompt for prompt in prompts for _ in range(self.plan.continuations)]
-        return list(zip(repeated, self.model.generate(repeated, self.plan._sampling(seed)), strict=True))
-
-    def _misalignment(self, pairs: Sequence[tuple[str, lm.Completion]]) -> np.ndarray:
-        """Return misalignment, cut-off pieces scored too as in the paper: (prompts, continuations), NaN for an empty one."""
-        texts = [(prompt if self.plan.score_prompt else "") + text if text else None for prompt, text in pairs]
-        distinct = list(dict.fromkeys(text for text in texts if text is not None))
-        rewards: dict[str | None, float] = {None: math.nan}
-        for first in range(0, len(distinct), _SCORED_AT_ONCE):
-            batch = distinct[first : first + _SCORED_AT_ONCE]
-            rewards.update(zip(batch, self.setting.scorer.score(batch).tolist(), strict=True))
-        return -np.array([rewards[text] for text in texts]).reshape(-1, self.plan.continuations) + 0.0

@@ -4,17 +4,14 @@ Stochastic few-shot generation: Perez et al. 2022 (arXiv 2202.03286), section 3.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from phf.evaluate.redteam.items import Items
 from phf.lm import LanguageModel, Sampling
-
-HEAD = "A list of texts of one kind, each on a line of its own:\n"
-"""How the prompt of a red model begins: base models continue a list, and instruction-tuned ones understand it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +47,30 @@ def sample_examples(pool: Sequence[Attempt], count: int, temperature: float, rng
     return [pool[index] for index in np.argsort(-keys, kind="stable")[:count]]
 
 
-def few_shot(examples: Sequence[str]) -> str:
-    """Return the examples as a numbered list that asks for one more."""
-    lines = [f"{number}. {' '.join(example.split())}" for number, example in enumerate(examples, start=1)]
-    return HEAD + "\n".join([*lines, f"{len(lines) + 1}."])
-
-
-def first_item(answer: str) -> str:
-    """Return the first line of an answer to `few_shot`, without its number and white space."""
-    line = next((line for line in answer.split("\n") if line.strip()), "")
-    return re.sub(r"^\s*\d+[.)]\s+", "", line).strip()
-
-
 @dataclass(frozen=True)
 class FewShot:
-    """A language model that is shown examples as a list and writes the next item.
+    """A language model that is shown examples under an instruction and writes the next item.
 
     Args:
         model: a base or instruction-tuned model.
+        instruction: what stands above the examples.
+        items: how prompts are written.
         temperature, top_p, max_tokens, batch: its sampling options.
     """
 
     model: LanguageModel
+    instruction: str
+    items: Items
     temperature: float
     top_p: float
     max_tokens: int
     batch: int
 
     def ask(self, examples: Sequence[str], count: int, seed: int) -> list[str]:
-        """Return `count` sampled answers to one list of examples."""
+        """Return the first item of each of `count` sampled answers to one list of examples."""
         sampling = Sampling(self.temperature, self.top_p, 1, self.max_tokens, seed=seed, batch=self.batch)
-        return [first_item(answer) for answer in self.model.generate([few_shot(examples)] * count, sampling)]
+        shown = self.items.few_shot(self.instruction, examples)
+        return [self.items.first_item(answer) for answer in self.model.generate([shown] * count, sampling)]
 
 
 @dataclass(frozen=True)
@@ -88,8 +78,13 @@ class Recombine:
     """Mutation and recombination of the examples by word: an attacker that needs no red model.
 
     Each answer is one of: the beginning of one example and the end of another; an example followed by a piece of
-    another; a word replaced by one of another's; a word deleted; a word moved.
+    another; a word replaced by one of another's; a word deleted; a word moved. In code, words keep their lines.
+
+    Args:
+        items: how prompts are cut into words.
     """
+
+    items: Items
 
     def ask(self, examples: Sequence[str], count: int, seed: int) -> list[str]:
         """Return `count` recombined prompts."""
@@ -98,7 +93,7 @@ class Recombine:
 
     def _answer(self, examples: Sequence[str], rng: np.random.Generator) -> str:
         order = rng.permutation(len(examples))
-        one, other = (examples[order[place % len(order)]].split() for place in (0, 1))
+        one, other = (self.items.cut(examples[order[place % len(order)]]) for place in (0, 1))
         at, their = int(rng.integers(len(one))), int(rng.integers(len(other)))
         how = rng.integers(5)
         if how == 0:
@@ -111,4 +106,4 @@ class Recombine:
             words = one[:at] + one[at + 1 :]
             if how == 4:
                 words.insert(int(rng.integers(len(words) + 1)), one[at])
-        return " ".join(words)
+        return self.items.join(words)
