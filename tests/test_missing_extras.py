@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from phf import plugins
+from phf import config, plugins
 
 LIBRARIES = (
     "datasets", "fsspec", "jinja2", "lm_eval", "matplotlib", "openai", "phonenumbers", "pyap", "pycodestyle", "ray", "ruff",
@@ -90,6 +90,10 @@ def test_every_segmenter_whose_extra_is_missing_is_an_error():
             assert f"pip install 'phf[{SEGMENTERS[name]}]'" in found
         else:
             assert "".join(found) == "A. B."
+
+
+def test_the_default_segmenter_needs_no_extra():
+    assert SEGMENTERS[config.Annotate().segmenter.name] is None
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)

@@ -112,7 +112,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             known = _known_keys(model, path[:-1])
             lines.append(f"{key}: unknown key{suggestion(path[-1], known)}")
         elif fault["type"] == "missing":
-            lines.append(f"{key}: missing, and it has no default")
+            hint = "; say a reward, or p50 for the median of the corpus" if path[-1] == "threshold" else ""
+            lines.append(f"{key}: missing, and it has no default{hint}")
         elif fault["type"] == "value_error":
             said = str(fault["msg"]).removeprefix("Value error, ")
             lines.append(f"{key}: {said}" if key else said)

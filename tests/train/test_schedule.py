@@ -2,7 +2,7 @@
 
 import pytest
 
-from phf.config import Init
+from phf.config import Init, Train
 from phf.errors import InputError
 from phf.train.schedule import TrainSchedule, find_step
 from support import tiny_corpora as tiny
@@ -77,3 +77,8 @@ def test_no_checkpoint_there_lists_those_there_are():
         find_step(Init(run="x", at="90%"), budget(), {50, 100})
     with pytest.raises(InputError, match="it has none"):
         find_step(Init(run="x", at=100), budget(), set())
+
+
+def test_without_a_budget_nothing_is_trained_and_the_error_says_what_to_write():
+    with pytest.raises(InputError, match=r"train\.tokens: missing; say how many tokens to train on, such as train\.tokens=10M"):
+        TrainSchedule(Train())

@@ -53,7 +53,7 @@ class Corpus(Strict):
 class Annotate(Strict):
     """How documents are cut into segments and scored."""
 
-    segmenter: component_of("segmenters") = Component(name="sentences")  # type: ignore[valid-type]
+    segmenter: component_of("segmenters") = Component(name="lines")  # type: ignore[valid-type]
     scorer: component_of("scorers") = Component(name="pii")  # type: ignore[valid-type]
     """Its rewards become the column `rewards`."""
     also: dict[str, component_of("scorers")] = {}  # type: ignore[valid-type]
@@ -124,8 +124,8 @@ class Train(Strict):
     """Run Python that comes with the checkpoint of `model: from:NAME`."""
     init: Init | None = None
     """Instead of a new model: a checkpoint of another run, trained further on the documents that run had not read."""
-    tokens: Count = 3_300_000_000
-    """The whole budget; with `init`, the tokens that run was trained on count towards it."""
+    tokens: Count | None = None
+    """The whole budget, which whoever trains has to say; with `init`, the tokens that run was trained on count towards it."""
     start: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps, at the start, that are plain maximum likelihood."""
     cooldown: float = Field(default=0.0, ge=0, lt=1)

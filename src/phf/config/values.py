@@ -11,10 +11,22 @@ LONGEST_NAME = 100
 """Letters of a run, an evaluation or a recipe: file names made from it must stay below 255 bytes."""
 
 _UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
+_MEANT = {"k": "k", "b": "B", "g": "B", "": ""}  # by the small letter; others, such as m, are taken for millions
 
 
 def _count(value: Any) -> Any:
-    """Read 3.7M as 3,700,000."""
+    """Read 3.7M as 3,700,000, and refuse what is no number of anything."""
+    counted = _plain_count(value)
+    if isinstance(counted, str):
+        digits = re.match(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)\s*(\w?)", counted)
+        unit = _MEANT.get(digits[2].lower(), "M") if digits else ""
+        say = f"; say {digits[1]}{unit}" if digits else ""
+        raise ValueError(f"found {counted!r}, expected a count such as 250000, 250k, 10M or 3.3B{say}")
+    return counted
+
+
+def _plain_count(value: Any) -> Any:
+    """Read 3.7M as 3,700,000; anything else stays as it is."""
     match = re.fullmatch(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMB]?)", value) if isinstance(value, str) else None
     if match:
         return round(float(match[1].replace("_", "")) * _UNITS[match[2]])
@@ -27,7 +39,7 @@ Count = Annotated[int, BeforeValidator(_count, json_schema_input_type=int | str)
 
 def read_moment(value: Any) -> Any:
     """Read 1.6B as a count of tokens, and leave a share such as 50% as it is."""
-    counted = _count(value)
+    counted = _plain_count(value)
     if isinstance(counted, int) and not isinstance(counted, bool) and counted > 0:
         return counted
     if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value) and 0 < float(value[:-1]) <= 100:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from phf.config import Init, Train
 from phf.errors import InputError
+from phf.formatting import percent
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,28 @@ class TrainSchedule:
     rate_from: int | None = None
 
     def __post_init__(self) -> None:
+        if self.options.tokens is None:
+            raise InputError(
+                "train.tokens: missing; say how many tokens to train on, such as train.tokens=10M (the paper's models: 3.3B)"
+            )
         if self.steps >= 1:
             return
         batch, context = self.options.batch, self.options.context
         one = f"one batch of {batch} x {context} = {self.step_tokens}"
         if self.before:
             raise InputError(
-                f"train.tokens is {self.options.tokens}, which includes the {self.before} that the checkpoint of train.init was "
+                f"train.tokens is {self.budget}, which includes the {self.before} that the checkpoint of train.init was "
                 f"trained on: less than {one} is left; raise train.tokens"
             )
         raise InputError(
-            f"train.tokens is {self.options.tokens}, less than {one}; raise train.tokens, or lower train.batch or train.context"
+            f"train.tokens is {self.budget}, less than {one}; raise train.tokens, or lower train.batch or train.context"
         )
+
+    @property
+    def budget(self) -> int:
+        """Tokens to train on, `before` among them."""
+        assert self.options.tokens is not None  # checked when the schedule is made
+        return self.options.tokens
 
     @property
     def step_tokens(self) -> int:
@@ -49,7 +60,7 @@ class TrainSchedule:
     @property
     def steps(self) -> int:
         """Optimiser steps of this run."""
-        return (self.options.tokens - self.before) // self.step_tokens
+        return (self.budget - self.before) // self.step_tokens
 
     def tokens(self, step: int) -> int:
         """Return how many tokens the model was trained on after a step."""
@@ -80,7 +91,7 @@ class TrainSchedule:
         `linear` and `cosine` fall to 0 at the end, `wsd` (warm-up, stable, decay) falls linearly over the last fifth, `constant`
         stays.
         """
-        steps = (self.options.tokens - self.rate_begin) // self.step_tokens
+        steps = (self.budget - self.rate_begin) // self.step_tokens
         step += (self.before - self.rate_begin) / self.step_tokens
         warmup = round(self.options.warmup * steps)
         if step < warmup:
@@ -115,7 +126,7 @@ def find_step(init: Init, schedule: TrainSchedule, steps: set[int]) -> int:
     wanted = float(init.at[:-1]) / 100 * whole if isinstance(init.at, str) else init.at
     nearest = min(steps, key=lambda step: abs(schedule.tokens(step) - wanted), default=None)
     if nearest is None or abs(schedule.tokens(nearest) - wanted) > whole / 100:
-        existing = [f"{schedule.tokens(step):,} tokens ({100 * schedule.tokens(step) / whole:.3g}%)" for step in sorted(steps)]
+        existing = [f"{schedule.tokens(step):,} tokens ({percent(schedule.tokens(step) / whole)})" for step in sorted(steps)]
         raise InputError(
             f"train.init: {init.run} has no checkpoint at {init.at} of its {whole:,} tokens; it has "
             f"{', '.join(existing) or 'none'}. Its `train.checkpoints` and `train.checkpoint_every` say when there is one"
