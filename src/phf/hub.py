@@ -1,6 +1,10 @@
 """The Hugging Face hub: models and data sets by name, their files on this machine, and its libraries kept quiet."""
 
 import contextlib
+import socket
+import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +12,7 @@ from typing import Any
 
 from phf.errors import InputError, require
 
+_PATIENCE = 5.0  # seconds for a connection
 _SMALL_FILES = ["*.json", "*.txt", "*.model"]
 _WEIGHTS = ["*.safetensors", "pytorch_model*.bin"]
 
@@ -61,7 +66,7 @@ class HubModel:
 
         patterns = [*_SMALL_FILES, *(_WEIGHTS if weights else []), *(["*.py"] if code else [])]
         try:
-            with quiet_transformers():
+            with quiet_transformers(), offline_if_unreachable():
                 return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=patterns))
         except (OSError, ValueError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -108,7 +113,7 @@ def load_table(
     datasets = require("datasets", "data", f"the data set {address}")
     where = f"hf:{address}: {f'{configuration}, ' if configuration else ''}{split}"
     try:
-        with _quiet_datasets(datasets):
+        with _quiet_datasets(datasets), offline_if_unreachable():
             loaded = datasets.load_dataset(address, configuration, split=split)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -129,6 +134,39 @@ def _quiet_datasets(datasets: Any) -> Iterator[None]:
     finally:
         if enabled:
             datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Have the hub's libraries use their caches alone in the block if the hub cannot be reached, so that a name fails at once.
+
+    They would ask again and again, for up to half a minute a file. Behind a proxy they are left to find out by themselves.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or _is_reachable(constants.ENDPOINT):
+        yield
+        return
+    settings = [constants, *filter(None, [sys.modules.get("datasets.config")])]
+    for setting in settings:
+        setting.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for setting in settings:
+            setting.HF_HUB_OFFLINE = False  # type: ignore[attr-defined]
+
+
+def _is_reachable(endpoint: str) -> bool:
+    """Return whether a connection to a server can be opened, or a proxy is to open it."""
+    address = urllib.parse.urlsplit(endpoint)
+    if address.hostname is None or urllib.request.getproxies().get(address.scheme):
+        return True
+    try:
+        socket.create_connection((address.hostname, address.port or (80 if address.scheme == "http" else 443)), _PATIENCE).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -90,3 +90,15 @@ def test_pickles_and_scores_in_other_processes(tmp_path):
     )
     [document] = read_annotated(tmp_path / "out")
     np.testing.assert_array_equal(document.rewards, [-9, -8])
+
+
+def test_a_function_of_the_working_folder_is_found_by_the_installed_command(tmp_path, monkeypatch):
+    (tmp_path / "here.py").write_text("def score(texts):\n    return [0.5] * len(texts)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+    try:
+        assert phf.scorers.load("python", function="here.score").score(["a"]).tolist() == [0.5]
+        assert sys.path[-1] == str(tmp_path), "last, so that no file there takes the place of an installed module"
+    finally:
+        sys.modules.pop("here", None)
+        phf.scorers.python._find.cache_clear()

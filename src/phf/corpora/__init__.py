@@ -12,6 +12,7 @@ from phf.corpora.formats import ROWS_AT_ONCE, checked_rows, read_file
 from phf.corpora.installed_python import PythonDocs, PythonSource
 from phf.corpora.rows import Row
 from phf.errors import InputError, require
+from phf.hub import offline_if_unreachable
 
 __all__ = ["PythonDocs", "PythonSource", "Row", "Source", "inventory", "mark_of", "read", "recorded", "rows"]
 
@@ -147,7 +148,8 @@ def _from_hub(name: str, corpus: config.Corpus) -> Iterator[Row]:
     datasets = require("datasets", "data", f"the input {name}")
     address, _, configuration = name.removeprefix("hf:").partition("#")
     try:
-        stream = datasets.load_dataset(address, configuration or None, split=corpus.split, streaming=True)
+        with offline_if_unreachable():
+            stream = datasets.load_dataset(address, configuration or None, split=corpus.split, streaming=True)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"{name}, split {corpus.split!r}: cannot be opened: {error}") from None
     yield from checked_rows(_streamed(stream, name, datasets.exceptions.DatasetsError), corpus)

@@ -16,6 +16,7 @@ from phf.corpora import mark_of
 from phf.errors import InputError, Stopped, require
 from phf.evaluate.harness import adapter, quiet, seeded
 from phf.evaluate.protocol import EvalContext, placements_of, with_control_placement
+from phf.hub import offline_if_unreachable
 from phf.lm import LanguageModel
 from phf.records import Record
 
@@ -90,7 +91,7 @@ class ZeroShot:
             tasks = self._tasks(manager)
             asked = adapter(model, self.batch, setting, aloud)
             try:
-                with seeded(setting.seed):
+                with seeded(setting.seed), offline_if_unreachable():
                     return lm_eval.evaluate(
                         asked,
                         self._prepared(manager.load(tasks), setting.seed),

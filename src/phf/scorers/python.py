@@ -2,6 +2,8 @@
 
 import functools
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +18,8 @@ class PythonFunction:
     """Any function `texts -> rewards`, by its dotted path, such as `mypackage.mymodule.score`.
 
     Args:
-        function: the dotted path. The function takes a list of N texts and returns N numbers, higher is better, NaN for a text
-            that it could not score.
+        function: the dotted path, of a module that is installed or in the working folder. The function takes a list of N texts
+            and returns N numbers, higher is better, NaN for a text that it could not score.
     """
 
     function: str
@@ -50,6 +52,8 @@ def _find(path: str) -> Callable[[list[str]], Any]:
     module, dot, name = path.rpartition(".")
     if not dot or not all(part.isidentifier() for part in path.split(".")):
         raise InputError(f"python.function: found {path!r}; expected a dotted path, such as mypackage.mymodule.score")
+    if os.getcwd() not in sys.path:  # last, so that no file here takes the place of an installed module
+        sys.path.append(os.getcwd())
     try:
         found: Any = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
