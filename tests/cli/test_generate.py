@@ -176,3 +176,18 @@ def test_a_model_without_control_tokens_cannot_be_guided(plain):
     assert "cannot be guided, since it has no control tokens" in warned
     _, warned = phf("openai:http://127.0.0.1:9/v1#m", "x", "--guidance", 2, code=2)
     assert "a server cannot be guided" in warned
+
+
+def test_without_max_tokens_a_text_is_as_long_as_the_context_holds(tmp_path):
+    small = checkpoint(tmp_path / "small")
+    config = json.loads((next(small.rglob("config.json"))).read_text())
+    context = config["n_positions"]
+    prompt = "Call close " * 4
+    said, warned = phf(small, prompt, "--jsonl", "-")
+    room = lm.load(str(small)).room([prompt], Sampling())
+    assert 0 < room < context
+    if room < 128:
+        assert f"cut off after {room} tokens" in " ".join(warned.split())
+    assert rows(said.getvalue())[0]["text"] == lm.load(str(small)).generate([prompt], Sampling(max_tokens=min(room, 128)))[0]
+    _, warned = phf(small, prompt, "--max-tokens", context, code=2)
+    assert "max_tokens" in warned

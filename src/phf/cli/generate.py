@@ -1,6 +1,8 @@
 """The command that writes text with a model: prompts from the command line, a file or standard input."""
 
+import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +17,12 @@ from phf.errors import InputError
 if TYPE_CHECKING:
     from phf.lm import Completion, Sampling, StreamsTokens
 
+log = logging.getLogger("phf")
+
 _FEW = 20
 """So many samples are written one after the other as they come, where someone watches; more are sampled together."""
+_LONGEST, _SHORTEST = 128, 10
+"""Tokens of a text at most, where neither the command nor the model's context says fewer, and at least."""
 _BETWEEN = "-" * 40 + "\n"
 
 Model = Annotated[str, typer.Argument(help="A run or checkpoint folder, RUN@STEP, hf:NAME[@REVISION], or openai:URL#NAME.")]
@@ -40,7 +46,9 @@ Gamma = Annotated[
 ]
 Temperature = Annotated[float, typer.Option(help="Logits are divided by it.")]
 TopP = Annotated[float, typer.Option(help="Probability of the tokens sampled from.")]
-MaxTokens = Annotated[int, typer.Option(help="At which a text is cut off.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="At which a text is cut off; 128 by default, fewer where the model's context holds no more.")
+]
 Ban = Annotated[
     Literal["auto", "all", "others"],
     typer.Option(help="Control tokens that cannot be written; others: its own may, in front of each segment."),
@@ -60,7 +68,7 @@ def generate(
     guidance: Gamma = None,
     temperature: Temperature = 0.7,
     top_p: TopP = 0.9,
-    max_tokens: MaxTokens = 128,
+    max_tokens: MaxTokens = None,
     ban: Ban = "auto",
     seed: Seed = 0,
     jsonl: JsonLines = None,
@@ -86,15 +94,16 @@ def generate(
     if jsonl is not None and Path(jsonl).is_dir():
         raise InputError(f"--jsonl {jsonl}: is a folder; expected a file to write")
     texts = [prompt for prompt in _prompts(prompts, file) for _ in range(n)]
+    longest = _LONGEST if max_tokens is None else max_tokens
     sampling = lm.Sampling(
-        temperature=temperature, top_p=top_p, max_tokens=max_tokens, min_tokens=min(10, max_tokens), seed=seed,
+        temperature=temperature, top_p=top_p, max_tokens=longest, min_tokens=min(_SHORTEST, longest), seed=seed,
         ban=ban, guidance=guidance,
     )  # fmt: skip
-    _generate(model, control, texts, sampling, jsonl, quiet)
+    _generate(model, control, texts, sampling, max_tokens is None, jsonl, quiet)
 
 
 def _generate(
-    model: str, control: str | None, prompts: Sequence[str], sampling: "Sampling", jsonl: str | None, quiet: bool
+    model: str, control: str | None, prompts: Sequence[str], sampling: "Sampling", fits: bool, jsonl: str | None, quiet: bool
 ) -> None:
     """Load the model, check the prompts, and write the samples where they are wanted."""
     from phf import lm
@@ -105,7 +114,12 @@ def _generate(
     with terminal.progress(quiet or few) as progress:
         loaded: Any = lm.load(model, control)
         if isinstance(loaded, lm.ChecksPrompts):
-            loaded.check_prompts(list(dict.fromkeys(prompts)), sampling)
+            unique = list(dict.fromkeys(prompts))
+            room = loaded.room(unique, sampling)
+            if fits and room is not None and 1 <= room < sampling.max_tokens:
+                log.warning("texts are cut off after %d tokens: the model's context holds no more behind the prompts", room)
+                sampling = dataclasses.replace(sampling, max_tokens=room, min_tokens=min(_SHORTEST, room))
+            loaded.check_prompts(unique, sampling)
         if jsonl is None and few and terminal.output.is_terminal and isinstance(loaded, lm.StreamsTokens):
             _stream(loaded, prompts, sampling)
             return

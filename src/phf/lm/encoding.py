@@ -120,6 +120,13 @@ class DocumentEncoder:
         removed = max(0, len(body) - (self.context - limit - len(prefix)))
         return Prompt(prefix + body[removed:], removed, limit)
 
+    def room(self, text: str, placement: Placement) -> int | None:
+        """Return how many tokens the context holds behind a prompt, 0 or less if it is too long; None for no limit."""
+        if self.context is None:
+            return None
+        prompt = self.prompt(text, placement, 1)
+        return self.context - len(prompt.tokens) - prompt.removed
+
     def decode(self, prompt: Sequence[int], tokens: Sequence[int]) -> str:
         """Return the text of what follows the prompt. Decoded with it, since some tokenizers drop a text's first space."""
         special = {self.start, *self.controls, *self.tokenizer.all_special_ids}

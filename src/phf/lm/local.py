@@ -110,6 +110,11 @@ class LocalModel:
                     "lower"
                 )
 
+    def room(self, prompts: Sequence[str], sampling: Sampling) -> int | None:
+        """Return how many tokens fit behind the longest of the prompts: see `ChecksPrompts.room`."""
+        placement = self._placement_of(sampling)
+        return min((room for text in prompts if (room := self.encoder.room(text, placement)) is not None), default=None)
+
     def logprobs(self, texts: Sequence[str]) -> np.ndarray:
         """Return the natural-log probability of each text, cut into segments as the training documents were: (N,) float64."""
         documents = [self.encoder.segments(text) for text in texts]
