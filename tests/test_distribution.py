@@ -11,15 +11,12 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-RECIPE = """
-name: tiny
-corpus: {inputs: [docs.jsonl]}
-annotate: {scorer: {name: regex, patterns: ["[A-Z]{3,}"]}, segmenter: lines, workers: 1}
-tokenize: {vocab_size: 300, held_out: 0.1}
-train: {model: {preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}, tokens: 1024, context: 24, batch: 4}
-runs: {mle: mle, conditional: {name: conditional, threshold: 0}}
-evaluate: {evaluations: {heldout: {name: heldout, threshold: 0}}}
-"""
+TINY = [
+    "corpus.source.package_characters=9000", "corpus.limit=40", "annotate.workers=1", "tokenize.vocab_size=300",
+    "tokenize.held_out=0.2", "train.model={preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}", "train.tokens=1024",
+    "train.context=48", "train.batch=4", "train.checkpoints=1", "jobs=1",
+    "evaluate.evaluations={no-prompt: {name: samples, n: 8, max_tokens: 12}, heldout: {name: heldout, threshold: 0}}",
+]  # fmt: skip
 
 
 def run(*command, **options):
@@ -59,8 +56,13 @@ def test_distributions_are_valid_and_hold_what_they_should(built):
 
 
 @pytest.mark.slow
-def test_the_wheel_runs_in_an_environment_of_its_own(built, tmp_path):
-    """Nothing of the source tree is in reach; the dependencies are those of this environment, so no network is needed."""
+def test_the_wheel_runs_the_demo_in_an_environment_of_its_own(built, tmp_path):
+    """The wheel is built from the source distribution, and nothing of the source tree is in reach.
+
+    The dependencies are those of this environment, so no network is needed.
+    """
+    pytest.importorskip("scrubadub")
+    pytest.importorskip("spacy")
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env/bin/python"
     folder = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip())
@@ -68,12 +70,14 @@ def test_the_wheel_runs_in_an_environment_of_its_own(built, tmp_path):
     assert sources
     (folder / "dependencies.pth").write_text("\n".join(sources) + "\n")
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, built[0])
-    lines = [f'{{"text": "Line {n} of a small text.\\n{"SHOUTED" if n % 3 else "quiet"} line {n}.\\n"}}\n' for n in range(120)]
-    (tmp_path / "docs.jsonl").write_text("".join(lines))
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     where = run(python, "-c", "import phf; print(phf.__file__)", cwd=tmp_path, env=environment)
     assert where.startswith(str(folder))
-    run(python, "-m", "phf", "run", "recipe.yaml", cwd=tmp_path, env=environment)
-    assert (tmp_path / "work/tiny/report/index.html").stat().st_size > 10_000
+    run(python, "-m", "phf", "demo", *TINY, cwd=tmp_path, env=environment)
+    page = tmp_path / "work/pii-demo/report/index.html"
+    assert page.stat().st_size > 10_000
+    assert list((page.parent / "figures").glob("*.svg"))
+    assert "comes with phf" in page.read_text(), "the recipe's origin"
     assert "conditional" in run(python, "-m", "phf", "list", cwd=tmp_path, env=environment)
+    run(python, "-m", "phf", "recipes", "copy", "paper-pii", cwd=tmp_path, env=environment)
+    assert "conditional" in run(python, "-m", "phf", "run", "paper-pii.yaml", "--dry-run", cwd=tmp_path, env=environment)

@@ -33,19 +33,34 @@ def test_the_tree_names_every_module():
     assert named == {str(path.relative_to(root)) for path in root.rglob("*.py")}
 
 
-def test_the_tutorials_recipe_runs_down_to_the_plot(tmp_path, monkeypatch):
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").rglob("*.md"))]
+RECIPES = [(path, number, block) for path in DOCUMENTS for number, block in enumerate(blocks(path, "yaml"))]
+
+
+@pytest.mark.parametrize("block", [block for *_, block in RECIPES], ids=[f"{path}-{number}" for path, number, _ in RECIPES])
+def test_every_recipe_and_every_part_of_one_is_valid(block, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(block)
+    assert config.read_recipe(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    "block", [block for *_, block in RECIPES if "runs" in yaml.safe_load(block)],
+    ids=[f"{path}-{number}" for path, number, block in RECIPES if "runs" in yaml.safe_load(block)],
+)  # fmt: skip
+def test_every_whole_recipe_runs_down_to_the_plot(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     texts = [document.text for document in tiny.documents(80)]
     texts += [f"You are a stupid idiot. {text}" for text in texts[:40]]
     rows = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
     Path("docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (recipe,) = blocks("docs/tutorial.md", "yaml")
-    assert yaml.safe_load(recipe)["name"] == "mine"
-    Path("recipe.yaml").write_text(recipe)
-    small = ["evaluate.evaluations.no-prompt.n=32", "evaluate.evaluations.no-prompt.max_tokens=12"]
+    Path("recipe.yaml").write_text(block)
+    recipe = config.read_recipe(Path("recipe.yaml"))
+    assert recipe.corpus.inputs == ["docs.jsonl"], "the corpus that this test makes"
+    samples = [name for name, component in recipe.evaluate.evaluations.items() if component.name == "samples"]
+    small = [f"evaluate.evaluations.{name}.{change}" for name in samples for change in ("n=32", "max_tokens=12")]
     page = pipeline.run(config.read_recipe(Path("recipe.yaml"), TINY + small), Path("work"))
     assert list((page.parent / "figures").glob("*.svg"))
-    assert "conditional" in page.read_text()
+    assert all(name in page.read_text() for name in recipe.runs)
 
 
 def test_the_snippets_of_integrations_run_as_pasted(tmp_path):
