@@ -11,6 +11,9 @@ from pathlib import Path
 CHECKPOINT_NOTES = "phf.json"
 """The file of a checkpoint that says what phf knows of it: run, step, tokens, objective, control tokens, segmenter."""
 
+ORIGIN = "# From "
+"""What the first line of a work folder's recipe begins with."""
+
 _SEED = re.compile(r"(?P<group>.+)\.seed-(?P<seed>0|[1-9][0-9]*)")
 _STEP = r"(?P<step>0|[1-9][0-9]*)"
 _CHECKPOINT = re.compile(rf"step-{_STEP}")
@@ -143,8 +146,18 @@ class WorkFolder:
 
     @property
     def recipe(self) -> Path:
-        """The recipe as it was run, every default spelled out."""
+        """The recipe as it was run, every default spelled out; its first line says which file it is of (`recipe_origin`)."""
         return self.path / "recipe.yaml"
+
+    @property
+    def recipe_origin(self) -> str:
+        """The file that the recipe was read from and its commit, as the first line of `recipe` says; "" if nothing does."""
+        try:
+            with self.recipe.open(encoding="utf-8") as file:
+                first = file.readline().rstrip("\n")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return first.removeprefix(ORIGIN) if first.startswith(ORIGIN) else ""
 
     @property
     def annotated(self) -> Path:
@@ -152,9 +165,19 @@ class WorkFolder:
         return self.path / "annotated"
 
     @property
+    def manifest(self) -> Path:
+        """What the scored corpus was made from, and what it holds."""
+        return self.annotated / "manifest.json"
+
+    @property
     def tokens(self) -> Path:
         """The token store."""
         return self.path / "tokens"
+
+    @property
+    def token_counts(self) -> Path:
+        """What the token store was made from, and what it holds."""
+        return self.tokens / "meta.json"
 
     @property
     def shared(self) -> Path:
@@ -174,6 +197,11 @@ class WorkFolder:
     def report(self) -> Path:
         """The page and its numbers."""
         return self.path / "report"
+
+    @property
+    def page(self) -> Path:
+        """The page that compares the runs."""
+        return self.report / "index.html"
 
 
 def split_seed(name: str) -> tuple[str, int | None]:

@@ -192,18 +192,33 @@ def stamp() -> Stamp:
     return Stamp(datetime.now(UTC).isoformat(timespec="seconds"), _commit(), _machine(), versions, command)
 
 
-def _commit() -> str:
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
+def commit_of(file: Path) -> str:
+    """Return the commit of the checkout that a file is of, with "+changes" if its folder has others; "" if it is of none."""
     try:
-        if Path(git("rev-parse", "--show-toplevel")) != here.parent.parent:
-            return ""  # installed inside someone else's checkout
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return _head(file.parent, ".")
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        if Path(_git(here, "rev-parse", "--show-toplevel")) != here.parent.parent:
+            return ""  # installed inside someone else's checkout
+        return _head(here, ":/")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _head(folder: Path, changed: str) -> str:
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", changed)
+    return _git(folder, "rev-parse", "--short=12", "HEAD") + ("+changes" if changes else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def _machine() -> str:

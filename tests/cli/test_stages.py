@@ -85,17 +85,19 @@ def test_each_stage_alone_says_what_it_wrote_and_what_is_next(place, tmp_path):
                   "--workers", "1", 'annotate.scorer.patterns=["[A-Z]{3,}"]', cwd=tmp_path)  # fmt: skip
     assert re.search(r"Wrote: annotated: 150 documents.*\nNext: phf inspect annotated", said)
     said, _ = phf("tokenize", "annotated", "--out", "tokens", "tokenize.vocab_size=300", "tokenize.held_out=0.1", cwd=tmp_path)
-    assert "Next: phf train tokens" in said
+    assert "Next: phf train tokens --objective mle --out runs/mle train.tokens=1M train.model=gpt2-tiny train.context=256" in said
     options = ["train.model={preset: gpt2-tiny, n_layer: 1}", "train.tokens=2k", "train.context=32", "train.batch=4"]
     said, _ = phf(
         "train", "tokens", "--objective", "conditional", "--out", "runs/c", "runs.c.threshold=0", *options, cwd=tmp_path
     )
-    assert "Next: phf evaluate runs/c" in said
+    assert "Next: phf evaluate runs/c evaluate.evaluations.no-prompt.n=512" in said
+    assert "evaluate.evaluations.no-prompt.max_tokens=30" in said, "no longer than the model reads"
     measures = "evaluate.evaluations={no-prompt: {name: samples, n: 6, max_tokens: 16}, heldout: heldout}"
     said, _ = phf("evaluate", "runs/c", "--annotated", "annotated", measures, cwd=tmp_path)
-    assert "bits_per_byte" in said
-    assert "Next: phf report" in said
-    said, _ = phf("report", "runs/c", "--out", "report", cwd=tmp_path)
+    assert re.search(r"heldout +bits_per_byte +[0-9.]+ \[[0-9.]+, [0-9.]+\]", said), "a number and its interval in one row"
+    assert ".low" not in said
+    assert "Next: phf report runs" in said
+    said, _ = phf("report", "runs", "--out", "report", cwd=tmp_path)
     assert "report/index.html" in said
     assert (
         "Already there"
@@ -106,6 +108,9 @@ def test_each_stage_alone_says_what_it_wrote_and_what_is_next(place, tmp_path):
     assert "<|" not in said
     said, _ = phf("inspect", "annotated", "--threshold", "p50", cwd=tmp_path)
     assert "segments" in said
+    assert json.loads(phf("inspect", "annotated", "--json", cwd=tmp_path)[0])["segments"]["count"] > 0
+    records = json.loads(phf("evaluate", "runs/c", "--annotated", "annotated", measures, "--json", cwd=tmp_path)[0])
+    assert {"evaluation", "metric", "value"} <= records[0].keys()
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,9 @@ def test_each_stage_alone_says_what_it_wrote_and_what_is_next(place, tmp_path):
         "report",
         "run",
         "demo",
+        "init",
+        "status",
+        "doctor",
         "recipes",
         "recipes copy",
         "generate",
@@ -143,6 +151,15 @@ def test_list_and_schema(tmp_path):
     assert "cannot be imported" not in said
     assert json.loads(phf("schema", cwd=tmp_path)[0])["properties"]["train"]
     assert phf("--version", cwd=tmp_path)[0].startswith("phf ")
+    assert "lines" in json.loads(phf("list", "segmenters", "--json", cwd=tmp_path)[0])["segmenters"]
+
+
+def test_the_shell_completes_commands(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["phf"])
+    monkeypatch.setenv("_PHF_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "phf ann")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert phf(cwd=tmp_path)[0].split() == ["annotate"]
 
 
 @pytest.mark.parametrize(

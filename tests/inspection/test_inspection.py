@@ -164,8 +164,8 @@ def test_the_text_fits_the_terminal_and_shows_where_the_threshold_is(tmp_path, w
     many = [[-(10.0 ** -(i % 6)), 0.0] for i in range(60)]
     said = text(inspect(written(tmp_path / "a", many, "long words " * 30), threshold=-0.02), width)
     assert said.count("< threshold") == 2
-    assert "66.67% of segments are aligned" not in said
-    assert "83.33% of segments are aligned (reward at least -0.02)" in said
+    assert "66.7% of segments are aligned" not in said
+    assert "83.3% of segments are aligned (reward at least -0.02)" in said
     histogram = [line for line in said.splitlines() if "█" in line]
     assert histogram
     assert all(len(line) <= width for line in histogram)

@@ -10,14 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from phf import __version__
-from phf.cli import check, demo, export, generate, measure, push, recipes, stages, tools
+from phf.cli import check, demo, doctor, export, generate, init, measure, push, recipes, stages, status, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped, out_of_memory
 
 app = typer.Typer(
     name="phf",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,8 +49,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Stages, in order": (stages.annotate, stages.tokenize, stages.train, measure.evaluate, measure.redteam, stages.report),
-    "The whole job": (demo.demo, stages.run),
-    "Pieces": (generate.generate, export.export, push.push, check.check, tools.inspect, tools.schema),
+    "The whole job": (demo.demo, init.init, stages.run, status.status),
+    "Pieces": (doctor.doctor, generate.generate, export.export, push.push, check.check, tools.inspect, tools.schema),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

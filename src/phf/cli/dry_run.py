@@ -21,7 +21,7 @@ def show_plan(recipe: "Recipe", only: Sequence[str], as_json: bool = False) -> N
     rows = []
     for name in names:
         run, train = recipe.runs[name], recipe.train_of(name)
-        what = f"evaluate {run.model}" if run.model else f"train {train.tokens:,} tokens, evaluate"
+        what = f"evaluate {run.model}" if run.model else f"train {train.tokens or 0:,} tokens, evaluate"
         rows.append([name, run.objective.name, what, ", ".join(run.evaluations or recipe.evaluate.evaluations)])
     chosen = recipe.model_copy(update={"runs": {name: recipe.runs[name] for name in names}})
     states = {True: "on this machine", None: "used when it is asked for", False: "NOT on this machine"}

@@ -11,6 +11,7 @@ import typer
 
 from phf.cli.options import AsJson, Overrides, Quiet, RecipeFile, done, resolved, say, say_json, share_held_out
 from phf.errors import InputError
+from phf.formatting import percent
 from phf.layout import RunFolder, WorkFolder
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def evaluate(
         say_json([json.loads(record.to_json()) for record in records])
         return
     terminal.table(f"{folder}", ["evaluation", "metric", "value [95%]", "stderr", "n"], _rows(records))
-    done(f"{RunFolder(folder).records}: {len(records)} records", False, f"phf report {folder.parent}/*")
+    done(f"{RunFolder(folder).records}: {len(records)} records", False, f"phf report {folder.parent}")
 
 
 def redteam(
@@ -97,7 +98,7 @@ def redteam(
     done(
         f"{RunFolder(folder).records} and {RunFolder(folder).redteam}: {len(records)} records",
         False,
-        f"phf report {folder.parent}/*",
+        f"phf report {folder.parent}",
     )
 
 
@@ -129,7 +130,7 @@ def _rows(records: Sequence["Record"]) -> list[list[str]]:
             record.evaluation,
             record.metric,
             _interval(found, record.evaluation, record.metric),
-            "" if math.isnan(record.stderr) else f"{record.stderr:.2g}",
+            "" if math.isnan(record.stderr) else _number(record.metric, record.stderr),
             f"{record.n:,}",
         ]
         for record in records
@@ -147,6 +148,10 @@ def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) ->
     """Write a measured number with its interval, if it has one; "" if it was not measured."""
     if (name, metric) not in found:
         return ""
-    value = f"{found[name, metric].value:.4g}"
     ends = [found[name, f"{metric}.{end}"].value for end in ("low", "high") if (name, f"{metric}.{end}") in found]
-    return f"{value} [{ends[0]:.4g}, {ends[1]:.4g}]" if len(ends) == 2 and not any(map(math.isnan, ends)) else value
+    value, *ends = (_number(metric, number) for number in (found[name, metric].value, *ends))
+    return f"{value} [{', '.join(ends)}]" if len(ends) == 2 and "nan" not in ends else value
+
+
+def _number(metric: str, value: float) -> str:
+    return percent(value) if metric.endswith("_share") and math.isfinite(value) else f"{value:.4g}"

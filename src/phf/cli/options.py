@@ -45,6 +45,17 @@ def resolved(path: Path | None, changes: Sequence[str] | None, options: dict[str
     return read_recipe(path and find_recipe(path), [*flags, *(changes or [])])
 
 
+def origin_of(recipe: Path) -> str:
+    """Describe where a recipe comes from: its file, or the name of one that comes with phf, and its commit if it has one."""
+    from phf import __version__
+    from phf.config import find_recipe
+    from phf.records import commit_of
+
+    commit = commit_of(find_recipe(recipe).absolute())
+    shipped = "" if recipe.exists() else f", which comes with phf {__version__}"
+    return f"{recipe}{shipped}" + (f" at commit {commit}" if commit else "")
+
+
 def share_held_out(run: Path, otherwise: float) -> float:
     """Return the share of documents that a run was not trained on: what its own config.yaml says, or the recipe."""
     from phf.config import read_yaml
@@ -68,14 +79,6 @@ def scorer_named(name: str | None) -> Any:
 def number(value: float | int | None) -> str:
     """Write a number for a table."""
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def short_count(value: float) -> str:
-    """Write a count as recipes do: 3.3B, 250k."""
-    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def say_json(value: Any) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phf import artifacts
-from phf.cli.options import AsJson, done, say_json, short_count
+from phf.cli.options import AsJson, done, say_json
 from phf.errors import InputError
+from phf.formatting import short_count
 
 if TYPE_CHECKING:
     from phf.config import Component, Recipe
@@ -30,7 +31,8 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
     if context.invoked_subcommand is not None:
         return
-    shown = {name: describe(path, read_recipe(path)) for name, path in shipped_recipes().items()}
+    read = {name: read_recipe(path) for name, path in shipped_recipes().items()}
+    shown = {name: describe(shipped_recipes()[name], recipe) for name, recipe in read.items() if recipe.runs}
     if as_json:
         say_json([{"name": name, **about} for name, about in shown.items()])
         return

@@ -12,13 +12,23 @@ from phf.cli.options import (
     Quiet,
     RecipeFile,
     done,
+    origin_of,
     resolved,
     say_json,
     scorer_named,
     split,
 )
 from phf.errors import InputError
+from phf.formatting import percent, short_count
 from phf.layout import WorkFolder
+
+_MODELS = (("gpt2-small", 85_000_000), ("gpt2-4m", 4_000_000), ("gpt2-2m", 1_800_000), ("gpt2-1m", 800_000), ("gpt2-tiny", 0))
+"""Models to propose, by their parameters without embeddings."""
+_LEAST_TOKENS = 1_000_000
+_FOR_DEFAULTS = 50_000_000
+"""Tokens from which on the default batch and context leave enough steps."""
+_SAMPLED = 128
+"""Tokens of a sample by default."""
 
 
 def annotate(
@@ -82,12 +92,14 @@ def tokenize(
     made = resolved(recipe, changes)
     with terminal.progress(quiet) as progress:
         summary = run_tokenize(annotated, out, made.tokenize, progress)
+    differ = (
+        "" if summary.differing is None else f"; {percent(summary.differing)} of tokens differ from documents tokenised whole"
+    )
     done(
         f"{out}: {summary.tokens:,} tokens of {summary.documents:,} documents; "
-        f"{summary.held_out:,} held out, {summary.empty:,} empty"
-        + ("" if summary.differing is None else f"; {summary.differing:.2%} of tokens differ from documents tokenised whole"),
+        f"{summary.held_out:,} held out, {summary.empty:,} empty{differ}",
         summary.already_done,
-        f"phf train {out} --objective mle --out {WorkFolder(out.parent).run('mle')}",
+        f"phf train {out} --objective mle --out {WorkFolder(out.parent).run('mle')} {_first_run(summary.tokens)}",
     )
 
 
@@ -125,8 +137,26 @@ def train(
     done(
         f"{summary.checkpoint}: {summary.tokens:,} tokens in {summary.step:,} steps",
         summary.already_done,
-        f"phf evaluate {folder}",
+        f"phf evaluate {folder}{_few_samples(made.train_of(name).context)}",
     )
+
+
+def _first_run(tokens: int) -> str:
+    """Return options for a first training run on a corpus of so many tokens: one epoch, a model of a twentieth of the tokens."""
+    budget = max(tokens, _LEAST_TOKENS)
+    model = next(name for name, parameters in _MODELS if parameters <= budget / 20)
+    small = " train.context=256 train.batch=8 train.lr=2e-3" if budget < _FOR_DEFAULTS else ""
+    return f"train.tokens={short_count(budget)} train.model={model}{small}"
+
+
+def _few_samples(context: int) -> str:
+    """Return changes of the default evaluations for a model that reads so many tokens: on a processor 512 samples are enough."""
+    import torch
+
+    key = "evaluate.evaluations.no-prompt"
+    changes = [] if torch.cuda.is_available() else [f"{key}.n=512"]
+    changes += [f"{key}.max_tokens={context - 2}", f"{key}.min_tokens=1"] if context < _SAMPLED + 2 else []
+    return "".join(f" {change}" for change in changes)
 
 
 def report(
@@ -190,7 +220,7 @@ def run(
         return
     folder = out or Path("work") / made.name
     with terminal.progress(quiet) as progress:
-        page = run_recipe(made, folder, only or (), progress)
+        page = run_recipe(made, folder, only or (), progress, origin_of(recipe))
     if as_json:
         say_json({"work": folder, "page": page, "numbers": page.with_name("report.json")})
     else:

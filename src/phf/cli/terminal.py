@@ -9,12 +9,14 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from phf.cli.remaining_time import RemainingTime
 from phf.credentials import scrubbed
+from phf.formatting import duration, percent
 from phf.progress import Listener, Progress
 
 LINE_EVERY = 15.0
@@ -97,15 +99,18 @@ class _Drawn:
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._left: dict[str, RemainingTime] = {}
 
     def __call__(self, progress: Progress) -> None:
         if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=progress.total, facts="")
+            self._tasks[progress.stage] = self._bars.add_task(progress.stage, total=progress.total, facts="", left="")
+        left = self._left.setdefault(progress.stage, RemainingTime()).update(progress.done, progress.total)
         self._bars.update(
             self._tasks[progress.stage],
             completed=progress.done,
             total=progress.total,
             facts=f"{_count(progress.done)} {progress.unit}  {_facts(progress.facts)}",
+            left=f"{duration(left)} left" if left is not None else "",
         )
 
 
@@ -113,22 +118,20 @@ class _Lines:
     """A line a stage now and then, and one when it is done."""
 
     def __init__(self) -> None:
-        self._began: dict[str, tuple[float, float]] = {}
+        self._left: dict[str, RemainingTime] = {}
         self._said: dict[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        began, first = self._began.setdefault(progress.stage, (now, progress.done))
+        left = self._left.setdefault(progress.stage, RemainingTime()).update(progress.done, progress.total)
         finished = progress.total is not None and progress.done >= progress.total
         if not finished and now - self._said.get(progress.stage, 0.0) < LINE_EVERY:
             return
         self._said[progress.stage] = now
-        share = f" of {_count(progress.total)} ({progress.done / progress.total:.0%})" if progress.total else ""
-        left = ""
-        if progress.total and progress.done > first and not finished:
-            left = f", {_duration((now - began) * (progress.total - progress.done) / (progress.done - first))} left"
+        share = f" of {_count(progress.total)} ({percent(progress.done / progress.total)})" if progress.total else ""
         facts = f", {_facts(progress.facts)}" if progress.facts else ""
-        errors.print(f"{progress.stage}: {_count(progress.done)}{share} {progress.unit}{facts}{left}", markup=False)
+        ending = f", {duration(left)} left" if left is not None else ""
+        errors.print(f"{progress.stage}: {_count(progress.done)}{share} {progress.unit}{facts}{ending}", markup=False)
 
 
 def _bars() -> Bars:
@@ -137,8 +140,7 @@ def _bars() -> Bars:
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[facts]}", justify="left"),
         console=errors,
     )
@@ -153,9 +155,3 @@ def _count(value: float) -> str:
     if isinstance(value, float) and not value.is_integer() and abs(value) < 1000:
         return f"{value:.4g}"
     return f"{value:,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

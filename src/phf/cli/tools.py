@@ -1,12 +1,13 @@
 """The commands for the pieces: a look at rewards, reward models, what there is to name."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from phf.cli.options import Quiet, done, number, say
+from phf.cli.options import AsJson, Quiet, done, number, say, say_json
 from phf.errors import InputError
 
 
@@ -15,6 +16,7 @@ def inspect(
     column: Annotated[str, typer.Option(help="Column of rewards.")] = "rewards",
     threshold: Annotated[str, typer.Option(help="Reward, or quantile of the segments, to look around.")] = "p50",
     svg: Annotated[Path | None, typer.Option(help="Also draw the histogram into this file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how rewards are distributed, and what a threshold would call aligned.
 
@@ -24,9 +26,13 @@ def inspect(
     from phf.inspection import plot, text
 
     found = run_inspect(annotated, column, threshold)
-    say(text(found, shutil.get_terminal_size().columns))
     if svg is not None:
         plot(found, svg)
+    if as_json:
+        say_json(dataclasses.asdict(found))
+        return
+    say(text(found, shutil.get_terminal_size().columns))
+    if svg is not None:
         say(f"Wrote: {svg}")
 
 
@@ -45,6 +51,7 @@ def reward_train(
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     kind: Annotated[str, typer.Option(help="classification, regression (of an annotated corpus) or pairs; auto looks.")] = "auto",
     threshold: Annotated[str | None, typer.Option(help="Classes of an annotated corpus: lower rewards are undesirable.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a reward model from labels of people or of another scorer.
@@ -69,6 +76,9 @@ def reward_train(
     )
     with terminal.progress(quiet) as progress:
         found = train_reward(labels, out, options, progress)
+    if as_json:
+        say_json(found)
+        return
     for how, sources in found["measured"].items():
         columns = list(dict.fromkeys(name for numbers in sources.values() for name in numbers))
         rows = [[name, *(number(numbers.get(column)) for column in columns)] for name, numbers in sources.items()]
@@ -80,6 +90,7 @@ def reward_train(
 
 def list_components(
     kind: Annotated[str | None, typer.Argument(help="corpora, segmenters, scorers, objectives or evaluations.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List what can be named in a recipe, built in and from plugins.
 
@@ -90,8 +101,15 @@ def list_components(
 
     if kind is not None and kind not in plugins.GROUPS:
         raise InputError(f"unknown kind {kind!r}{plugins.suggestion(kind, plugins.GROUPS)}")
-    for group in [kind] if kind else plugins.GROUPS:
-        rows = [[name, plugins.caption(group, name)] for name in plugins.available(group)]
+    listed = {
+        group: {name: plugins.caption(group, name) for name in plugins.available(group)}
+        for group in ([kind] if kind else plugins.GROUPS)
+    }
+    if as_json:
+        say_json(listed)
+        return
+    for group, captions in listed.items():
+        rows = [[name, caption] for name, caption in captions.items()]
         terminal.table(group, ["name", "what it is"], rows)
         say("")
 

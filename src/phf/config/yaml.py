@@ -15,6 +15,12 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def to_flow(value: Any) -> str:
+    """Return a value as YAML in one line, as it can stand behind a key."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read keys and values from a YAML file.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phf.errors import require
+from phf.formatting import percent
 from phf.inspection.summary import QUANTILES, Bin, Distribution, Example, Inspection
 
 
@@ -21,9 +22,9 @@ def text(inspection: Inspection, width: int = 100) -> str:
     lines += [
         "",
         f"at threshold {inspection.threshold}:",
-        f"  {segments.aligned:.2%} of segments are aligned (reward at least {segments.threshold:.6g}),"
-        f" {inspection.aligned_characters:.2%} of characters (conditional, unlikelihood)",
-        f"  {documents.aligned:.2%} of documents are kept (mean reward at least {documents.threshold:.6g}) (filtering)",
+        f"  {percent(segments.aligned)} of segments are aligned (reward at least {segments.threshold:.6g}),"
+        f" {percent(inspection.aligned_characters)} of characters (conditional, unlikelihood)",
+        f"  {percent(documents.aligned)} of documents are kept (mean reward at least {documents.threshold:.6g}) (filtering)",
     ]
     for title, examples in (
         ("just below the threshold", inspection.below),
@@ -58,7 +59,7 @@ def plot(inspection: Inspection, path: Path) -> None:
             axes.set_xticks(ticks, [f"{bins[each].low:.3g}" for each in ticks])
             position = _position(bins, distribution.threshold)
             axes.axvline(position, color="0.2", linewidth=1)
-            note = f" threshold {distribution.threshold:.4g}: {distribution.aligned:.1%} at or above"
+            note = f" threshold {distribution.threshold:.4g}: {percent(distribution.aligned)} at or above"
             right = position < len(bins) / 2
             axes.annotate(
                 note if right else note.strip() + " ", (position, 1.02), xycoords=("data", "axes fraction"),
@@ -87,7 +88,7 @@ def _histogram(distribution: Distribution, width: int) -> list[str]:
     for index, (each, label) in enumerate(zip(distribution.bins, labels, strict=True)):
         arrow = " < threshold" if index == inside else ""
         bar = _bar(each.count / most, columns) if each.count <= most else "█" * columns + "»"
-        lines.append(f"  {label:>{column}} {each.count / distribution.count:7.2%} {bar}{arrow}")
+        lines.append(f"  {label:>{column}} {percent(each.count / distribution.count):>7} {bar}{arrow}")
     return lines
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phf import artifacts, config
-from phf.layout import WorkFolder
+from phf.layout import ORIGIN, WorkFolder
 from phf.locks import locks_output
 from phf.machine import usable_cores
 from phf.pipeline.needs import Need as Need
@@ -14,11 +14,13 @@ from phf.pipeline.needs import find_needs as find_needs
 from phf.pipeline.plan import init_run
 from phf.pipeline.plan import select as select
 from phf.pipeline.stages import train_and_evaluate
+from phf.pipeline.status import WorkStatus as WorkStatus
+from phf.pipeline.status import find_status as find_status
 from phf.pipeline.workers import Job, run_jobs
 from phf.progress import Listener, silent
 
 
-def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress: Listener = silent) -> Path:
+def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress: Listener = silent, origin: str = "") -> Path:
     """Run a recipe: annotate, tokenize, then train and evaluate each run, then report. What is done already is left alone.
 
     Args:
@@ -27,6 +29,7 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress:
         only: names of runs to train and evaluate, all seeds of each; all of the recipe's if empty. The
             report shows every run that there is.
         on_progress: called with the progress of every stage.
+        origin: the file that the recipe was read from, and its commit, for the report's page.
 
     Returns:
         The report's page.
@@ -38,18 +41,21 @@ def run(recipe: config.Recipe, out: Path, only: Sequence[str] = (), on_progress:
     expanded = recipe.expanded()
     names = select(expanded, only)
     check_files(expanded, names)
-    return _run(expanded, out, names, on_progress, recipe)
+    return _run(expanded, out, names, on_progress, recipe, origin)
 
 
 @locks_output("run")
-def _run(recipe: config.Recipe, out: Path, names: list[str], on_progress: Listener, as_written: config.Recipe) -> Path:
+def _run(
+    recipe: config.Recipe, out: Path, names: list[str], on_progress: Listener, as_written: config.Recipe, origin: str
+) -> Path:
     from phf.annotate import annotate
     from phf.report import report
     from phf.tokenize import tokenize
 
     work = WorkFolder(out)
     with artifacts.whole_file(work.recipe) as temporary:
-        temporary.write_text(config.dump(as_written), encoding="utf-8")
+        head = f"{ORIGIN}{' '.join(origin.split())}\n" if origin else ""
+        temporary.write_text(head + config.dump(as_written), encoding="utf-8")
     trains = any(recipe.runs[name].model is None for name in names)
     if trains or recipe.corpus.inputs or recipe.corpus.source:
         annotate(recipe.corpus, recipe.annotate, work.annotated, on_progress)

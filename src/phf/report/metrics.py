@@ -85,7 +85,7 @@ _SCORES = {
 }
 """What a scorer's misalignment is, and the scale it is shown on."""
 
-_PERCENT = ("", 100.0, " %")
+_PERCENT = ("", 100.0, "%")
 _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"misalignment", Measure("misalignment", "lower", "{score}")),
     (r"misalignment_best", Measure("misalignment of the worst prompts, tried again", "lower", "{score}")),
@@ -174,7 +174,7 @@ def write(value: float, places: int, measure: Measure, sign: bool = False) -> st
     if math.isnan(value):
         return "?"
     text = f"{value * measure.scale:{'+' if sign and value else ''},.{places if value else 0}f}".replace("-", "−")
-    return text + (" points" if sign and measure.suffix == " %" else measure.suffix)
+    return text + (" points" if sign and measure.suffix == "%" else measure.suffix)
 
 
 def write_interval(measured: Measured | Difference, places: int, measure: Measure, sign: bool = False) -> str:

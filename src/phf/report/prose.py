@@ -97,7 +97,8 @@ def facts(runs: Sequence[Run]) -> list[tuple[str, str]]:
     versions = sorted({stamp.versions.get("phf", "") for stamp in stamps} - {""})
     found = [
         ("Measured", days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""),
-        ("Commit", ", ".join(commits)),
+        ("Recipe", "; ".join(sorted({run.recipe for run in runs} - {""}))),
+        ("Commit of phf", ", ".join(commits)),
         ("phf", ", ".join(versions)),
         ("Machine", "; ".join(sorted({stamp.machine for stamp in stamps}))),
     ]

@@ -88,8 +88,9 @@ def _read_run(folder: Path, name: str) -> Run:
     ):
         if not found:
             missing.append(f"no {what}")
+    origin = WorkFolder.of_run(folder).recipe_origin
     parameters = _count_parameters(files.checkpoint(max(checkpoints))) if checkpoints else None
-    return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped])
+    return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped], origin)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Run:
         records: every whole line of records.jsonl.
         samples: evaluation -> columns of its newest samples file, each a list of one length.
         missing: what the folder lacks, in words.
+        recipe: the file of the recipe it is of, and its commit; "" if it is of none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Run:
     records: Sequence[Record] = ()
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: Sequence[str] = ()
+    recipe: str = ""
 
     @property
     def seeds(self) -> Mapping[int, "Run"]:

@@ -67,7 +67,8 @@ def _pooled(name: str, members: dict[int, Run]) -> SeededRun:
     missing = [f"{run.name}: {text}" for run in members.values() for text in run.missing]
     return SeededRun(
         name, first.folder, first.config, first.checkpoint, first.checkpoints, first.parameters, first.metrics,
-        [record for run in members.values() for record in run.records], _samples(list(members.values())), missing, members,
+        [record for run in members.values() for record in run.records], _samples(list(members.values())), missing, first.recipe,
+        members,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from phf.errors import InputError, Stopped
+from phf.formatting import percent
 from phf.learner import Learner
 from phf.objectives import MLE
 from phf.progress import Listener, Progress, silent
@@ -183,7 +184,7 @@ class Trainer:
         if writer:
             writer.write(line, seconds)
         self.accelerator.log({key: value for key, value in line.items() if key != "step"}, step=step)
-        shown = {"loss": line["loss"], "tokens/s": speed} | ({"MFU": f"{line['mfu']:.0%}"} if "mfu" in line else {})
+        shown = {"loss": line["loss"], "tokens/s": speed} | ({"MFU": percent(line["mfu"])} if "mfu" in line else {})
         whole = self.schedule.tokens(self.schedule.steps)
         self.on_progress(Progress(f"train {self.run.name}", self.schedule.tokens(step), whole, "tokens", shown))
         self.loop.means, self.started = RunningMeans(), time.perf_counter()
