@@ -1,6 +1,7 @@
 """The phf command as a user meets it: every stage on a tiny corpus, help, and wrong input in one line."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -154,12 +155,12 @@ def test_list_and_schema(tmp_path):
     assert "lines" in json.loads(phf("list", "segmenters", "--json", cwd=tmp_path)[0])["segmenters"]
 
 
-def test_the_shell_completes_commands(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["phf"])
-    monkeypatch.setenv("_PHF_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "phf ann")
-    monkeypatch.setenv("COMP_CWORD", "1")
-    assert phf(cwd=tmp_path)[0].split() == ["annotate"]
+def test_the_shell_completes_commands(tmp_path):
+    program = tmp_path / "phf"  # as it is installed
+    program.write_text("from phf.cli import main\nmain()\n")
+    asked = {"_PHF_COMPLETE": "complete_bash", "COMP_WORDS": "phf ann", "COMP_CWORD": "1"}
+    done = subprocess.run([sys.executable, program], env={**os.environ, **asked}, capture_output=True, text=True)
+    assert done.stdout.split() == ["annotate"], done.stderr
 
 
 @pytest.mark.parametrize(

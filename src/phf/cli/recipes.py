@@ -77,13 +77,13 @@ def copy(
 
 
 def describe(path: Path, recipe: "Recipe") -> dict[str, Any]:
-    """Describe a recipe: the first sentence of its first comment, its task and its size."""
+    """Describe a recipe: the first comment up to a colon or a full stop, its task and its size."""
     comment = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#") or line.startswith("#  "):
             break
         comment.append(line.removeprefix("#").strip())
-    title = re.split(r"\.\s+(?=[A-Z`])", " ".join(comment))[0].rstrip(".:")
+    title = re.split(r":\s|\.\s+(?=[A-Z`])", " ".join(comment))[0].rstrip(".:")
     trained = [name for name, run in recipe.runs.items() if run.model is None]
     tokens = sorted({train.tokens for train in map(recipe.train_of, trained) if train.tokens is not None})
     size = f"{recipe.train.model if isinstance(recipe.train.model, str) else recipe.train.model.get('preset', 'own model')}, "
