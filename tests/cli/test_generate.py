@@ -184,10 +184,10 @@ def test_without_max_tokens_a_text_is_as_long_as_the_context_holds(tmp_path):
     context = config["n_positions"]
     prompt = "Call close " * 4
     said, warned = phf(small, prompt, "--jsonl", "-")
-    room = lm.load(str(small)).room([prompt], Sampling())
-    assert 0 < room < context
-    if room < 128:
-        assert f"cut off after {room} tokens" in " ".join(warned.split())
-    assert rows(said.getvalue())[0]["text"] == lm.load(str(small)).generate([prompt], Sampling(max_tokens=min(room, 128)))[0]
+    left = lm.load(str(small)).tokens_left([prompt], Sampling())
+    assert 0 < left < context
+    if left < 128:
+        assert f"cut off after {left} tokens" in " ".join(warned.split())
+    assert rows(said.getvalue())[0]["text"] == lm.load(str(small)).generate([prompt], Sampling(max_tokens=min(left, 128)))[0]
     _, warned = phf(small, prompt, "--max-tokens", context, code=2)
     assert "max_tokens" in warned

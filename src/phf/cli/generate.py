@@ -115,10 +115,10 @@ def _generate(
         loaded: Any = lm.load(model, control)
         if isinstance(loaded, lm.ChecksPrompts):
             unique = list(dict.fromkeys(prompts))
-            room = loaded.room(unique, sampling)
-            if fits and room is not None and 1 <= room < sampling.max_tokens:
-                log.warning("texts are cut off after %d tokens: the model's context holds no more behind the prompts", room)
-                sampling = dataclasses.replace(sampling, max_tokens=room, min_tokens=min(_SHORTEST, room))
+            left = loaded.tokens_left(unique, sampling)
+            if fits and left is not None and 1 <= left < sampling.max_tokens:
+                log.warning("texts are cut off after %d tokens: the model's context holds no more behind the prompts", left)
+                sampling = dataclasses.replace(sampling, max_tokens=left, min_tokens=min(_SHORTEST, left))
             loaded.check_prompts(unique, sampling)
         if jsonl is None and few and terminal.output.is_terminal and isinstance(loaded, lm.StreamsTokens):
             _stream(loaded, prompts, sampling)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def status(
     work: Annotated[Path, typer.Argument(help="Work folder of a recipe, such as work/NAME.")], as_json: AsJson = False
 ) -> None:
-    """Say what of a recipe is done, what is left, and how long it takes yet. Nothing is changed.
+    """Show what of a recipe is done, what is left, and how long it takes yet. Nothing is changed.
 
     phf status work/pii-demo
     """

@@ -120,7 +120,7 @@ class DocumentEncoder:
         removed = max(0, len(body) - (self.context - limit - len(prefix)))
         return Prompt(prefix + body[removed:], removed, limit)
 
-    def room(self, text: str, placement: Placement) -> int | None:
+    def tokens_left(self, text: str, placement: Placement) -> int | None:
         """Return how many tokens the context holds behind a prompt, 0 or less if it is too long; None for no limit."""
         if self.context is None:
             return None

@@ -110,10 +110,10 @@ class LocalModel:
                     "lower"
                 )
 
-    def room(self, prompts: Sequence[str], sampling: Sampling) -> int | None:
-        """Return how many tokens fit behind the longest of the prompts: see `ChecksPrompts.room`."""
+    def tokens_left(self, prompts: Sequence[str], sampling: Sampling) -> int | None:
+        """Return how many tokens fit behind the longest of the prompts: see `ChecksPrompts.tokens_left`."""
         placement = self._placement_of(sampling)
-        return min((room for text in prompts if (room := self.encoder.room(text, placement)) is not None), default=None)
+        return min((left for text in prompts if (left := self.encoder.tokens_left(text, placement)) is not None), default=None)
 
     def logprobs(self, texts: Sequence[str]) -> np.ndarray:
         """Return the natural-log probability of each text, cut into segments as the training documents were: (N,) float64."""

@@ -166,7 +166,7 @@ class ChecksPrompts(Protocol):
             InputError: naming the first one that is too long, and by how much.
         """
 
-    def room(self, prompts: Sequence[str], sampling: Sampling) -> int | None:
+    def tokens_left(self, prompts: Sequence[str], sampling: Sampling) -> int | None:
         """Return how many tokens fit behind the longest prompt, 0 or less if it alone does not; None for no limit."""
 
 
