@@ -78,7 +78,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
         phf tokenize work/annotated --out work/tokens
 
-        phf train work/tokens --objective conditional --out work/runs/conditional
+        phf train work/tokens --objective conditional --out work/runs/conditional runs.conditional.threshold=p50 train.tokens=10M
 
         phf evaluate work/runs/conditional --recipe recipe.yaml
 
