@@ -1,11 +1,13 @@
 """Models to train: presets, configurations, first weights, control tokens."""
 
+import re
+
 import pytest
 import torch
 
 from phf.errors import InputError
 from phf.tokens.tokenizer import train_tokenizer
-from phf.train.model import PRESETS, add_control_tokens, build_model
+from phf.train.model import add_control_tokens, build_model
 
 TOKENS = ("<|aligned|>", "<|misaligned|>")
 LLAMA = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -33,14 +35,17 @@ def test_first_weights_come_from_the_seed_alone():
     assert not same(first, build("gpt2-tiny", seed=1))
 
 
-@pytest.mark.parametrize(("name", "millions"), [("gpt2-1m", 0.8), ("gpt2-2m", 1.8), ("gpt2-4m", 4.0), ("gpt2-small", 85)])
+SIZES = {"gpt2-1m": 0.8, "gpt2-2m": 1.8, "gpt2-4m": 4.0, "gpt2-small": 85, "llama-1m": 0.8, "llama-2m": 1.8}
+
+
+@pytest.mark.parametrize(("name", "millions"), SIZES.items())
 def test_presets_are_the_size_they_say(name, millions):
     with torch.device("meta"):
-        from transformers import GPT2Config, GPT2Model
-
-        model = GPT2Model(GPT2Config(vocab_size=270, n_positions=16, **PRESETS[name]))
-    blocks = sum(p.numel() for p in model.h.parameters())
+        model = build(name)
+    blocks = sum(p.numel() for n, p in model.named_parameters() if re.search(r"\.(h|layers)\.\d", n))
     assert blocks / 1e6 == pytest.approx(millions, rel=0.05)
+    assert model.config.tie_word_embeddings
+    assert model.config.max_position_embeddings == 16
 
 
 def test_the_activation_is_gpt2s_own():

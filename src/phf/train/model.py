@@ -22,14 +22,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2-small": {"n_layer": 12, "n_embd": 768, "n_head": 12},
     "gpt2-medium": {"n_layer": 24, "n_embd": 1024, "n_head": 16},
     "gpt2-large": {"n_layer": 36, "n_embd": 1280, "n_head": 20},
+    "llama-1m": {"num_hidden_layers": 4, "hidden_size": 128, "intermediate_size": 352, "num_attention_heads": 4},
+    "llama-2m": {"num_hidden_layers": 4, "hidden_size": 192, "intermediate_size": 512, "num_attention_heads": 6},
 }
-"""GPT-2 shapes by name; parameters are counted without embeddings."""
-_GPT2 = {
-    "model_type": "gpt2",
-    "activation_function": "gelu_pytorch_tanh",  # GPT-2's own function, in one pass over memory
-    "resid_pdrop": 0.0,  # no dropout: every token is seen about once
-    "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0,
+"""Shapes of GPT-2 and Llama by name; parameters are counted without embeddings."""
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "model_type": "gpt2",
+        "activation_function": "gelu_pytorch_tanh",  # GPT-2's own function, in one pass over memory
+        "resid_pdrop": 0.0,  # no dropout: every token is seen about once
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    },
+    "llama": {"model_type": "llama", "tie_word_embeddings": True},
 }
 
 
@@ -62,7 +67,9 @@ def build_model(
     if preset is not None:
         if preset not in PRESETS:
             raise InputError(f"train.model: unknown preset {preset!r}{suggestion(str(preset), PRESETS)}")
-        fields = {**_GPT2, "n_positions": context, **PRESETS[preset], **fields}
+        family = _FAMILIES[preset.split("-")[0]]
+        positions = "n_positions" if family["model_type"] == "gpt2" else "max_position_embeddings"
+        fields = {**family, positions: context, **PRESETS[preset], **fields}
     if "model_type" not in fields:
         raise InputError("train.model: no model_type; expected a preset's name, from:CHECKPOINT, or a config with model_type")
     model_type = fields.pop("model_type")
