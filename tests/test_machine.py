@@ -21,3 +21,16 @@ def test_cores_are_counted_in_one_place():
     counting = ("sched_getaffinity", "cpu_count")
     files = Path(phf.__file__).parent.rglob("*.py")
     assert [path.name for path in files if any(word in path.read_text() for word in counting)] == ["machine.py"]
+
+
+def test_more_files_may_be_opened_than_the_limit_says_at_first():
+    code = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 900))
+from phf.machine import allow_open_files
+assert allow_open_files(10) >= 10
+assert allow_open_files(300) >= 300
+files = [open(os.devnull) for _ in range(300)]
+assert allow_open_files(2000) < 600, "the hard limit stays"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -126,12 +126,15 @@ numbers = st.floats(width=32, allow_nan=True, allow_infinity=False) | st.sampled
     chunks=st.lists(st.lists(numbers, min_size=1, max_size=20), min_size=1, max_size=6),
     shares=st.lists(st.sampled_from([0.0, 0.01, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=3),
     dtype=st.sampled_from([np.float32, np.float64]),
+    collected=st.sampled_from([0, 5, 2**21]),
 )
-def test_streaming_quantiles_are_numpys(chunks, shares, dtype):
+def test_streaming_quantiles_are_numpys(chunks, shares, dtype, collected):
     arrays = [np.array(chunk, dtype) for chunk in chunks]
     flat = np.concatenate(arrays)
     known = flat[~np.isnan(flat)]
-    found = quantiles.streaming_quantiles(arrays, shares)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantiles, "_COLLECTED", collected)  # as of numbers that fit into memory, or do not
+        found = quantiles.streaming_quantiles(arrays, shares)
     if not len(known):
         assert np.isnan(found).all()
         return

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,10 +16,12 @@ from phf import config
 from phf.annotate import annotate
 from phf.corpora import PythonSource
 from phf.segmenters import Sentences
+from phf.tokens import train_tokenizer
 
 REPEATS = 2
 WORKERS_CHARACTERS = 8_000_000
 MEMORY_CHARACTERS = 3_000_000
+SHARD_TOKENS = 2**19
 SENTENCES_CHARACTERS = 3_000_000
 
 
@@ -57,56 +61,74 @@ def of_workers(folder):
 
 
 def memory(data: Path) -> Rows:
-    """Highest memory of the process and of its workers together, at a corpus and at one ten times as large."""
+    """Peak of anonymous memory of all processes together, at a corpus and at one ten times as large: annotating, tokenising."""
     with tempfile.TemporaryDirectory() as name:
         yield from of_memory(Path(name))
 
 
+# A shard of 64 million tokens is held in memory; smaller ones, so that both corpora fill several.
+TOKENIZE = f"import phf.tokenize; phf.tokenize._SHARD_TOKENS = {SHARD_TOKENS}; from phf.cli import main; main()"
+
+
 def of_memory(folder):
     texts = documentation(MEMORY_CHARACTERS)
+    train_tokenizer(texts, 4096).save_pretrained(folder / "tokenizer")
     peaks, seconds = {}, {}
     for times in (3, 30):
-        corpus = written((f"{i} {text}" for i in range(times) for text in texts), folder / f"memory-{times}.jsonl.gz")
-        options = config.Annotate(
-            scorer={"name": "regex", "patterns": ["bad|worse"]}, segmenter={"name": "lines"}, workers=2, part=500
+        written((f"{i} {text}" for i in range(times) for text in texts), folder / f"memory-{times}.jsonl.gz")
+        annotated, tokens = str(folder / f"annotated-{times}"), str(folder / f"tokens-{times}")
+        scorer = 'annotate.scorer={name: regex, patterns: ["bad|worse"]}'
+        changes = [scorer, "annotate.segmenter={name: lines}", "annotate.workers=2", "annotate.part=500"]
+        annotate_it = ["annotate", str(folder / f"memory-{times}.jsonl.gz"), "--out", annotated, *changes]
+        peaks["annotate", times], seconds["annotate", times] = peak_memory(["-m", "phf", *annotate_it])
+        changes = [f"tokenize.tokenizer={folder / 'tokenizer'}", "tokenize.workers=2"]
+        peaks["tokenize", times], seconds["tokenize", times] = peak_memory(
+            ["-c", TOKENIZE, "tokenize", annotated, "--out", tokens, *changes]
         )
-        with Watch() as watch:
-            start = time.perf_counter()
-            annotate(corpus, options, folder / f"memory-{times}")
-        peaks[times], seconds[times] = watch.peak, time.perf_counter() - start
-    against = f"a corpus of {3 * sum(map(len, texts)):,} characters"
-    yield row("memory: corpus 10 times as large", peaks[30] / peaks[3], "x", against, "<= 1.1")
-    yield row("memory: corpus 10 times as large", peaks[30] / 2**20, "MiB")
-    yield row(
-        "memory: time of a corpus 10 times as large", seconds[30] / seconds[3], "x", f"{against} ({seconds[3]:.1f} s)", "<= 11"
-    )
+    for stage in ("annotate", "tokenize"):
+        against = f"a corpus of {3 * sum(map(len, texts)):,} characters ({peaks[stage, 3] / 2**20:.0f} MiB)"
+        if stage == "tokenize":
+            against += f"; shards of {SHARD_TOKENS:,} tokens"
+        what = f"memory: {stage}, corpus 10 times as large"
+        yield row(what, peaks[stage, 30] / peaks[stage, 3], "x", against, "<= 1.1")
+        yield row(what, peaks[stage, 30] / 2**20, "MiB of RssAnon, all processes")
+        against = f"a corpus of {3 * sum(map(len, texts)):,} characters ({seconds[stage, 3]:.1f} s)"
+        yield row(f"memory: {stage}, time of a corpus 10 times as large", seconds[stage, 30] / seconds[stage, 3], "x", against)
 
 
-class Watch:
-    """Sees the resident memory of this process and its children, twenty times a second."""
-
-    def __enter__(self):
-        self.peak = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._over.wait(0.05):
-            children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-            self.peak = max(self.peak, sum(map(resident, ["self", *children])))
+def peak_memory(arguments):
+    """Peak of anonymous memory of a Python process and all its descendants together, looked at every 20 ms; and its seconds."""
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        drain = threading.Thread(target=lambda: errors.append(process.stderr.read()))
+        errors = []
+        drain.start()
+        while process.poll() is None:
+            peak = max(peak, sum(map(anonymous, family(process.pid))))
+            time.sleep(0.02)
+        drain.join()
+    if process.returncode:
+        raise RuntimeError(f"{arguments}: ended with {process.returncode}: {errors[0].decode()[-500:]}")
+    return peak, time.perf_counter() - start
 
 
-def resident(pid):
+def family(pid):
+    """Yield a process and its descendants."""
+    yield pid
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+        children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    except OSError:
+        return
+    for child in children:
+        yield from family(child)
+
+
+def anonymous(pid):
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
+    return 1024 * int(status.split("RssAnon:")[1].split()[0]) if "RssAnon:" in status else 0
 
 
 def sentences(data: Path) -> Rows:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-_DOCUMENTS, _PARTS = 24_000, 24
+_DOCUMENTS, _PARTS = 48_000, 48
 _DATATROVE = """
 import sys
 from datatrove.executor import LocalPipelineExecutor

@@ -1,8 +1,9 @@
-"""What this machine offers a process: its cores and its memory."""
+"""What this machine offers a process: its cores, its memory, and how many files it may have open."""
 
 import os
 from pathlib import Path
 
+_OTHER_FILES = 256  # that a process opens beside those asked for
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -28,3 +29,23 @@ def resident_memory(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def allow_open_files(count: int) -> int:
+    """Let this process open so many more files, as far as the system permits.
+
+    Returns:
+        How many more it may open now; `count` where the system does not tell.
+    """
+    try:
+        import resource
+
+        opened = len(os.listdir("/dev/fd"))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except (ImportError, OSError):
+        return count
+    wanted = opened + count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return count if soft == resource.RLIM_INFINITY else soft - opened

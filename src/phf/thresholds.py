@@ -19,13 +19,15 @@ documents, NaN where unscored, and where in it each document begins (D,). `[(rew
 
 def document_means(rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Average the scored segments of each document, in float64; NaN where none is."""
-    scored = ~np.isnan(rewards)
+    unscored = np.flatnonzero(np.isnan(rewards))
     lengths = np.diff(np.append(starts, len(rewards)))
     filled = starts[lengths > 0]  # reduceat knows no empty ranges
-    sums, counts = np.zeros(len(starts)), np.zeros(len(starts))
+    sums = np.zeros(len(starts))
     if len(filled):
-        sums[lengths > 0] = np.add.reduceat(np.where(scored, rewards, 0.0), filled, dtype=np.float64)
-        counts[lengths > 0] = np.add.reduceat(scored, filled, dtype=np.float64)
+        known = rewards.copy()
+        known[unscored] = 0
+        sums[lengths > 0] = np.add.reduceat(known, filled, dtype=np.float64)
+    counts = lengths - np.bincount(np.searchsorted(starts, unscored, "right") - 1, minlength=len(starts))
     with np.errstate(invalid="ignore"):
         return sums / counts
 

@@ -27,9 +27,9 @@ from phf.tokens import (
     Encoded,
     EncodedRows,
     RoundTrip,
+    RowEncoder,
     Rows,
     document_start,
-    encode_rows,
     exact_tokenizer,
     load_tokenizer,
     train_tokenizer,
@@ -41,6 +41,8 @@ _SHARD_TOKENS = 64 * 2**20
 _TRAINING_CHARACTERS = 200_000_000
 _LATER_FIELDS = (("document_start", None), ("trust_remote_code", False))  # which older stores do not record
 _WORKER_BYTES = 8 * 2**20  # of Parquet; less is done sooner than a process is started
+
+_EncoderFields = tuple[str, str, float, np.dtype[Any]]  # of a `RowEncoder`
 
 log = logging.getLogger("phf")
 
@@ -119,7 +121,7 @@ def tokenize(annotated: Path, out: Path, options: config.Tokenize, on_progress: 
     meta.setdefault("counts", {"documents": 0, "segments": 0, "tokens": 0, "held_out": 0, "empty": 0})
     meta.setdefault("round_trip", vars(RoundTrip()))
     continued = meta["next_part"] > 0
-    _write_shards(corpus, out, options, meta, on_progress)
+    _write_shards(corpus, tokenizer.backend_tokenizer.to_str(), out, options, meta, on_progress)
     if not meta["counts"]["tokens"]:
         raise InputError(f"{annotated}: no training document has any text; nothing to tokenise")
     artifacts.write_json(meta_path, meta | {"finished": True}, recorded=True)
@@ -167,13 +169,13 @@ def _first_segments(documents: Iterable[Document], characters: int) -> Iterator[
 
 
 def _write_shards(
-    corpus: AnnotatedCorpus, out: Path, options: config.Tokenize, meta: dict[str, Any], on_progress: Listener
+    corpus: AnnotatedCorpus, tokenizer: str, out: Path, options: config.Tokenize, meta: dict[str, Any], on_progress: Listener
 ) -> None:
     """Tokenise rows after rows; write a shard when it is full, and note in meta.json which rows come next."""
     rows = _rows_from(corpus.parts, meta["next_part"], meta.get("next_group", 0))
     counts, round_trip = meta["counts"], RoundTrip(**meta["round_trip"])
     training, held_out = Encoded(), Encoded()
-    encoder = _Encoder(out / "tokenizer", options.column, options.held_out, np.dtype(meta["dtype"]))
+    encoder = (tokenizer, options.column, options.held_out, np.dtype(meta["dtype"]))
     with _encode_all(encoder, rows, _workers(corpus.parts, options.workers)) as results:
         for part, encoded in results:
             counts["empty"] += encoded.empty
@@ -232,34 +234,17 @@ def _workers(paths: Sequence[Path], workers: int | None) -> int:
     return max(1, min(usable_cores(), sum(path.stat().st_size for path in paths) // _WORKER_BYTES))
 
 
-@dataclass(frozen=True)
-class _Encoder:
-    """Tokenises rows in any process."""
-
-    tokenizer: Path
-    column: str
-    held_out: float
-    dtype: np.dtype[Any]
-
-    def __call__(self, rows: Rows) -> EncodedRows:
-        if self.tokenizer not in _loaded:
-            _loaded[self.tokenizer] = load_tokenizer(self.tokenizer)
-        return encode_rows(_loaded[self.tokenizer], rows, self.column, self.held_out, self.dtype)
-
-
-_loaded: dict[Path, Any] = {}
-
-
 @contextlib.contextmanager
-def _encode_all(encoder: _Encoder, rows: Iterator[Rows], workers: int) -> Iterator[Iterator[tuple[Rows, EncodedRows]]]:
+def _encode_all(encoder: _EncoderFields, rows: Iterator[Rows], workers: int) -> Iterator[Iterator[tuple[Rows, EncodedRows]]]:
     """Yield an iterator over the encoded rows in order, made by so many processes."""
-    _loaded.clear()
     if workers == 1:
-        yield ((part, encoder(part)) for part in rows)
+        encode = RowEncoder(*encoder)
+        yield ((part, encode(part)) for part in rows)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(os.getpid(),))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(os.getpid(), encoder))
     try:
-        yield _in_order(pool, encoder, rows, 2 * workers)
+        yield _in_order(pool, rows, 2 * workers)
     except BrokenProcessPool:
         raise InputError(
             "tokenize: a process was killed, most likely because memory ran out; set tokenize.workers lower"
@@ -268,13 +253,11 @@ def _encode_all(encoder: _Encoder, rows: Iterator[Rows], workers: int) -> Iterat
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, encoder: _Encoder, rows: Iterator[Rows], ahead: int
-) -> Iterator[tuple[Rows, EncodedRows]]:
+def _in_order(pool: ProcessPoolExecutor, rows: Iterator[Rows], ahead: int) -> Iterator[tuple[Rows, EncodedRows]]:
     """Yield results in order, with at most so many of them under way or waiting."""
     pending: deque[tuple[Rows, Future[EncodedRows]]] = deque()
     for part in rows:
-        pending.append((part, pool.submit(encoder, part)))
+        pending.append((part, pool.submit(_encode_in_worker, part)))
         if len(pending) >= ahead:
             done, future = pending.popleft()
             yield done, future.result()
@@ -282,10 +265,20 @@ def _in_order(
         yield done, future.result()
 
 
-def _begin_worker(parent: int) -> None:
+def _begin_worker(parent: int, encoder: _EncoderFields) -> None:
+    global _encoder
     die_with_parent(parent)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # there is a process for each core
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers
+    _encoder = RowEncoder(*encoder)
+
+
+_encoder: RowEncoder | None = None  # of a worker
+
+
+def _encode_in_worker(rows: Rows) -> EncodedRows:
+    assert _encoder is not None
+    return _encoder(rows)
 
 
 def _recorded(segmenter: config.Component | None) -> Any:

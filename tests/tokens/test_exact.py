@@ -17,6 +17,7 @@ from phf.documents import Document, read_annotated
 from phf.errors import InputError
 from phf.tokenize import tokenize
 from phf.tokens import TokenStore, encode, exact_tokenizer, load_tokenizer
+from phf.tokens.round_trip import RoundTrip, RoundTripCheck, token_bytes
 from phf.tokens.tokenizer import decode, document_start, vocabulary_size
 from phf.train.model import add_control_tokens, build_model
 from support import tiny_corpora as tiny
@@ -44,6 +45,28 @@ def test_every_text_comes_back(exact, segments):
     tokens = encode(exact, segments)
     assert decode(exact, [list(itertools.chain.from_iterable(tokens))]) == ["".join(segments)]
     assert decode(exact, tokens) == segments
+
+
+@pytest.mark.parametrize("name", made.FAITHFUL)
+def test_the_bytes_of_tokens_are_what_they_decode_to(name):
+    backend = exact_tokenizer(made.FAITHFUL[name]()).backend_tokenizer
+    spelled = token_bytes(backend)
+    assert (spelled is not None) == (json.loads(backend.to_str())["decoder"]["type"] == "ByteLevel")
+    if spelled is not None:
+        decoded = decode(backend, [[number] for number in range(len(spelled))])
+        assert decoded == [one.decode(errors="replace") for one in spelled]
+
+
+@pytest.mark.parametrize("name", ["byte-level", "metaspace always"])
+def test_a_document_with_other_tokens_is_found(name):
+    backend = exact_tokenizer(made.FAITHFUL[name]()).backend_tokenizer
+    documents = [Document("a", ["the cat ", "sat"]), Document("b", ["on the", " mat"]), Document("c", ["a"])]
+    tokens = encode(backend, [segment for document in documents for segment in document.segments])
+    assert RoundTripCheck(backend)(documents, tokens) == RoundTrip(characters=22)
+    tokens[3] = encode(backend, [" ma"])[0]
+    found = RoundTripCheck(backend)(documents, tokens)
+    assert (found.documents, found.characters, found.lost) == (1, 22, 1)
+    assert found.example == "'b': from character 9 on it is 't', and its tokens give ''"
 
 
 @pytest.mark.parametrize("name", made.FAITHFUL)

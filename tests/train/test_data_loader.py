@@ -202,7 +202,8 @@ def test_a_step_has_as_many_documents_as_of_a_full_permutation(mixture):
     order = np.random.default_rng(1).permutation(len(view))
     permuted = [effective_documents(view, order[step * 64 : step * 64 + 64]) for step in steps]
     in_stream_order = [effective_documents(view, np.arange(step * 64, step * 64 + 64)) for step in steps]
-    assert np.median(in_windows) >= 0.95 * np.median(permuted)
+    for percentile in (50, 10):
+        assert np.percentile(in_windows, percentile) >= 0.95 * np.percentile(permuted, percentile)
     assert np.mean(in_windows) >= 0.95 * np.mean(permuted)
     assert np.median(in_stream_order) < 0.3 * np.median(in_windows), "what shuffling is for"
 

@@ -59,7 +59,9 @@ class Filtering(Objective):
 
     def keep_each(self, rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Return `keep` of many documents at once."""
-        means = document_means(rewards, starts)
+        return self._keeps(document_means(rewards, starts))
+
+    def _keeps(self, means: np.ndarray) -> np.ndarray:
         reached: np.ndarray = means >= resolved(self.threshold)  # False for NaN
         return reached | np.isnan(means) if self.unscored == "keep" else reached
 
@@ -75,8 +77,9 @@ class Filtering(Objective):
         check_scored(corpus, "filtering")
         kept = total = unscored = 0
         for rewards, starts in corpus:
-            kept += int(np.count_nonzero(self.keep_each(rewards, starts)))
-            unscored += int(np.count_nonzero(np.isnan(document_means(rewards, starts))))
+            means = document_means(rewards, starts)
+            kept += int(np.count_nonzero(self._keeps(means)))
+            unscored += int(np.count_nonzero(np.isnan(means)))
             total += len(starts)
         if not kept:
             described = describe_threshold("mean rewards", DocumentMeans(corpus), self.threshold)

@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from phf.errors import InputError
-from phf.thresholds import RewardChunks, count_below
+from phf.thresholds import RewardChunks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,12 +158,15 @@ def _field(name: str, objective: Objective) -> Any:
 
 def check_scored(corpus: RewardChunks, name: str) -> None:
     """Refuse a corpus in which no segment has a reward: the objective would be maximum likelihood in silence."""
-    total, scored, _ = count_below(corpus, -math.inf)
-    if not scored:
-        raise InputError(
-            f"{name} needs rewards, but none of {total} segments has one; see the warnings of `phf annotate` and its "
-            "quarantine.jsonl, and annotate the corpus with a scorer that can score it"
-        )
+    total = 0
+    for rewards, _ in corpus:
+        if not np.isnan(rewards).all():
+            return
+        total += len(rewards)
+    raise InputError(
+        f"{name} needs rewards, but none of {total} segments has one; see the warnings of `phf annotate` and its "
+        "quarantine.jsonl, and annotate the corpus with a scorer that can score it"
+    )
 
 
 def check_positive(name: str, value: float) -> None:

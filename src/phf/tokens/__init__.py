@@ -1,6 +1,6 @@
 """The token store and the tokenizer that fills it."""
 
-from phf.tokens.encoded import Encoded, EncodedRows, Rows, encode_rows
+from phf.tokens.encoded import Encoded, EncodedRows, RowEncoder, Rows
 from phf.tokens.exact import exact_tokenizer
 from phf.tokens.round_trip import RoundTrip
 from phf.tokens.store import DOCUMENT, HELD_OUT, SEGMENT, TokenStore, View, write_shard
@@ -24,13 +24,13 @@ __all__ = [
     "Encoded",
     "EncodedRows",
     "RoundTrip",
+    "RowEncoder",
     "Rows",
     "TokenStore",
     "View",
     "document_start",
     "documents_of",
     "encode",
-    "encode_rows",
     "exact_tokenizer",
     "load_tokenizer",
     "matching_tokenizer",

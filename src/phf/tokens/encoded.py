@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from phf.documents import Document, is_held_out, read_rows
-from phf.tokens.round_trip import RoundTrip, check_documents, compare_with_whole
+from phf.tokens.round_trip import RoundTrip, RoundTripCheck, compare_with_whole
 from phf.tokens.shard import DOCUMENT, SEGMENT
 from phf.tokens.tokenizer import encode
 
@@ -90,64 +90,69 @@ class EncodedRows:
     round_trip: RoundTrip = field(default_factory=RoundTrip)
 
 
-def encode_rows(tokenizer: Any, rows: Rows, column: str, held_out: float, dtype: np.dtype[Any]) -> EncodedRows:
-    """Tokenise some rows.
+class RowEncoder:
+    """Tokenises rows of an annotated corpus, in any process: the library transformers is not needed.
 
     Args:
-        tokenizer: an exact one.
-        rows: which.
+        tokenizer: an exact one of the library tokenizers, as JSON.
         column: of rewards.
         held_out: share of the documents that is held out.
         dtype: of tokens.
-
-    Raises:
-        InputError: for rows that are not documents with rewards.
     """
-    result = EncodedRows()
-    documents = enumerate(read_rows(rows.path, rows.group, rows.first, column), start=rows.first)
-    for number, batch in enumerate(_by_segments(documents)):
-        split: dict[bool, list[tuple[int, Document]]] = {False: [], True: []}
-        for row, document in batch:
-            split[is_held_out(document.id, held_out)].append((row, document))
-        result.held_out_count += len(split[True])
-        result.empty += _encode(tokenizer, rows.part, split[False], dtype, result.training, result.round_trip)
-        _encode(tokenizer, rows.part, split[True], dtype, result.held_out, result.round_trip)
-        if number == 0:
-            sample = [document for _, document in batch[:_SAMPLED_DOCUMENTS]]
-            result.round_trip.add(compare_with_whole(tokenizer, sample))
-    return result
 
+    def __init__(self, tokenizer: str, column: str, held_out: float, dtype: np.dtype[Any]) -> None:
+        from tokenizers import Tokenizer
 
-def _encode(
-    tokenizer: Any, part: int, batch: Sequence[tuple[int, Document]], dtype: np.dtype[Any], into: Encoded, round_trip: RoundTrip
-) -> int:
-    """Tokenise documents into `into`, without segments that have no token, and documents that have none.
+        self._tokenizer, self._column, self._held_out, self._dtype = Tokenizer.from_str(tokenizer), column, held_out, dtype
+        self._round_trips = RoundTripCheck(self._tokenizer)
 
-    Returns:
-        How many documents had no token.
-    """
-    if not batch:
-        return 0
-    documents = [document for _, document in batch]
-    encoded = encode(tokenizer, [segment for document in documents for segment in document.segments])
-    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    tokens = np.fromiter(itertools.chain.from_iterable(encoded), dtype, int(lengths.sum()))
-    rewards = np.concatenate([np.empty(0, np.float32), *(_rewards(document) for document in documents)])
-    filled = lengths > 0
-    segments = np.empty(int(filled.sum()), SEGMENT)
-    segments["start"], segments["reward"] = (np.cumsum(lengths) - lengths)[filled], rewards[filled]
-    sizes = np.fromiter((len(document.segments) for document in documents), np.int64, len(documents))
-    before = np.append(0, np.cumsum(filled))  # segments with tokens before each segment
-    ends = np.cumsum(sizes)
-    counts = before[ends] - before[ends - sizes]
-    rows = np.empty(int((counts > 0).sum()), DOCUMENT)
-    rows["segment"], rows["part"] = before[ends - sizes][counts > 0], part
-    rows["row"] = np.fromiter((row for row, _ in batch), np.int64, len(batch))[counts > 0]
-    into.add(tokens, segments, rows)
-    pieces = iter(encoded)
-    whole = [list(itertools.chain.from_iterable(itertools.islice(pieces, int(size)))) for size in sizes]
-    round_trip.add(check_documents(tokenizer, documents, whole))
-    return int((counts == 0).sum())
+    def __call__(self, rows: Rows) -> EncodedRows:
+        """Tokenise some rows.
+
+        Raises:
+            InputError: for rows that are not documents with rewards.
+        """
+        result = EncodedRows()
+        documents = enumerate(read_rows(rows.path, rows.group, rows.first, self._column), start=rows.first)
+        for number, batch in enumerate(_by_segments(documents)):
+            split: dict[bool, list[tuple[int, Document]]] = {False: [], True: []}
+            for row, document in batch:
+                split[is_held_out(document.id, self._held_out)].append((row, document))
+            result.held_out_count += len(split[True])
+            result.empty += self._encode(rows.part, split[False], result.training, result.round_trip)
+            self._encode(rows.part, split[True], result.held_out, result.round_trip)
+            if number == 0:
+                sample = [document for _, document in batch[:_SAMPLED_DOCUMENTS]]
+                result.round_trip.add(compare_with_whole(self._tokenizer, sample))
+        return result
+
+    def _encode(self, part: int, batch: Sequence[tuple[int, Document]], into: Encoded, round_trip: RoundTrip) -> int:
+        """Tokenise documents into `into`, without segments that have no token, and documents that have none.
+
+        Returns:
+            How many documents had no token.
+        """
+        if not batch:
+            return 0
+        documents = [document for _, document in batch]
+        encoded = encode(self._tokenizer, [segment for document in documents for segment in document.segments])
+        round_trip.add(self._round_trips(documents, encoded))
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        tokens = np.fromiter(itertools.chain.from_iterable(encoded), self._dtype, int(lengths.sum()))
+        del encoded
+        rewards = np.concatenate([np.empty(0, np.float32), *(_rewards(document) for document in documents)])
+        filled = lengths > 0
+        segments = np.empty(int(filled.sum()), SEGMENT)
+        segments["start"], segments["reward"] = (np.cumsum(lengths) - lengths)[filled], rewards[filled]
+        sizes = np.fromiter((len(document.segments) for document in documents), np.int64, len(documents))
+        before = np.append(0, np.cumsum(filled))  # segments with tokens before each segment
+        ends = np.cumsum(sizes)
+        counts = before[ends] - before[ends - sizes]
+        rows = np.empty(int((counts > 0).sum()), DOCUMENT)
+        rows["segment"], rows["part"] = before[ends - sizes][counts > 0], part
+        rows["row"] = np.fromiter((row for row, _ in batch), np.int64, len(batch))[counts > 0]
+        into.add(tokens, segments, rows)
+        return int((counts == 0).sum())
 
 
 def _rewards(document: Document) -> np.ndarray:

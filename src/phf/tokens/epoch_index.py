@@ -17,6 +17,7 @@ import numpy as np
 
 from phf import artifacts
 from phf.objectives import Objective
+from phf.tokens.array_file import ArrayFile
 from phf.tokens.permutation import Permutation
 from phf.tokens.shard import Chunk, Shard, chunks_of
 
@@ -33,7 +34,7 @@ _CHUNK_DOCUMENTS = 2**17
 class EpochIndex:
     """Where documents and segments are in the stream of an epoch.
 
-    All arrays are memory-mapped.
+    Arrays are memory-mapped, except for the controls, which are read.
 
     Args:
         order: of all documents, the same under every objective.
@@ -49,7 +50,7 @@ class EpochIndex:
     begins: np.ndarray
     documents: np.ndarray
     coarse: np.ndarray
-    controls: np.ndarray | None
+    controls: ArrayFile | None
     digest: str
 
 
@@ -61,7 +62,7 @@ def open_index(folder: Path, order: Permutation) -> EpochIndex:
         count = counts[name]
         return np.asarray(np.memmap(folder / f"{name}.bin", dtype, "r", shape=(count,))) if count else np.empty(0, dtype)
 
-    controls = load("controls", np.int8) if "controls" in counts else None
+    controls = ArrayFile(folder / "controls.bin", np.dtype(np.int8), counts["controls"]) if "controls" in counts else None
     return EpochIndex(
         order, load("begins", np.int64), load("documents", KEPT), load("coarse", np.int64), controls, counts["digest"]
     )
@@ -103,9 +104,10 @@ class _Output:
         self.digest.update(data)
         self.count += len(array)
 
-    def close(self) -> None:
+    def close(self, sync: bool = True) -> None:
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if sync:
+            os.fsync(self._file.fileno())
         self._file.close()
 
 
@@ -128,7 +130,7 @@ class _Pass:
         for chunk in chunks_of(self._shards):
             documents, added = self._measure(chunk, added)
             output.write(documents)
-        output.close()
+        output.close(sync=False)  # deleted below
         self._sum_up(measured, output.count)
         measured.unlink()
         for output in self._outputs.values():

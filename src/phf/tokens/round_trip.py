@@ -1,5 +1,7 @@
 """Whether tokens decode to the texts that they were made of, and whether they are those of the texts tokenised whole."""
 
+import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,42 +55,77 @@ class RoundTrip:
             )
 
 
-def check_documents(tokenizer: Any, documents: Sequence[Document], tokens: list[list[int]]) -> RoundTrip:
-    """Decode documents and compare them with their texts.
+class RoundTripCheck:
+    """Decodes documents and compares them with their texts.
 
     Args:
-        tokenizer: that made the tokens.
-        documents: to be compared with.
-        tokens: of each of them, its segments' end to end.
+        tokenizer: one of the library tokenizers.
     """
-    found = RoundTrip()
-    for document, decoded in zip(documents, decode(tokenizer, tokens), strict=True):
-        text = document.text
-        found.characters += len(text)
-        if decoded == text:
-            continue
-        before, after = Counter(text), Counter(decoded)
-        found.lost += max((before - after).total(), (after - before).total(), 1)
-        found.documents += 1
-        if not found.example:
-            at = next((i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), min(len(text), len(decoded)))
-            found.example = (
-                f"{document.id!r}: from character {at} on it is {text[at : at + _SHOWN]!r}, and its tokens give "
-                f"{decoded[at : at + _SHOWN]!r}"
-            )
-    return found
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._bytes = tokenizer, token_bytes(tokenizer)
+
+    def __call__(self, documents: Sequence[Document], segments: Sequence[list[int]]) -> RoundTrip:
+        """Check documents.
+
+        Args:
+            documents: to be compared with.
+            segments: the tokens of all their segments.
+        """
+        found = RoundTrip()
+        following = iter(segments)
+        for document in documents:
+            text, tokens = document.text, list(itertools.chain.from_iterable(itertools.islice(following, len(document.segments))))
+            found.characters += len(text)
+            if not self._spells(tokens, text):
+                (decoded,) = decode(self._tokenizer, [tokens])
+                if decoded != text:
+                    found.add(_difference(document, text, decoded))
+        return found
+
+    def _spells(self, tokens: list[int], text: str) -> bool:
+        """Return whether the bytes of tokens are those of a text: then they need not be decoded, which is slow."""
+        return self._bytes is not None and b"".join(map(self._bytes.__getitem__, tokens)) == text.encode()
+
+
+def token_bytes(tokenizer: Any) -> list[bytes] | None:
+    """Return the bytes of each token of a byte-level tokenizer, by id; None for a tokenizer with another decoder."""
+    decoder = json.loads(tokenizer.to_str())["decoder"]
+    if decoder is None or decoder["type"] != "ByteLevel":
+        return None
+    # The byte-level alphabet has a character for each byte: its own if it is printable, else one from 256 on.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable} | {chr(256 + number): byte for number, byte in enumerate(others)}
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    spelled = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    for token, number in vocabulary.items():
+        known = alphabet.keys() >= set(token)
+        spelled[number] = bytes(alphabet[character] for character in token) if known else token.encode()
+    return spelled
+
+
+def _difference(document: Document, text: str, decoded: str) -> RoundTrip:
+    """Count what a document's tokens lose or add."""
+    before, after = Counter(text), Counter(decoded)
+    lost = max((before - after).total(), (after - before).total(), 1)
+    at = next((i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), min(len(text), len(decoded)))
+    example = (
+        f"{document.id!r}: from character {at} on it is {text[at : at + _SHOWN]!r}, and its tokens give "
+        f"{decoded[at : at + _SHOWN]!r}"
+    )
+    return RoundTrip(documents=1, lost=lost, example=example)
 
 
 def compare_with_whole(tokenizer: Any, documents: Sequence[Document]) -> RoundTrip:
     """Count the tokens of segments that a document tokenised whole does not have at the same place."""
     found = RoundTrip()
-    backend = tokenizer.backend_tokenizer
     for document in documents:
-        whole = backend.encode(document.text, add_special_tokens=False)
+        whole = tokenizer.encode(document.text, add_special_tokens=False)
         expected = Counter(zip(whole.ids, whole.offsets, strict=True))
         own: Counter[tuple[int, tuple[int, int]]] = Counter()
         at = 0
-        segments = backend.encode_batch(list(document.segments), add_special_tokens=False)
+        segments = tokenizer.encode_batch(list(document.segments), add_special_tokens=False)
         for segment, encoding in zip(document.segments, segments, strict=True):
             own.update((token, (a + at, b + at)) for token, (a, b) in zip(encoding.ids, encoding.offsets, strict=True))
             at += len(segment)

@@ -1,4 +1,4 @@
-"""The files of a token store: shards of tokens, segments and documents, memory-mapped, and read in chunks."""
+"""The files of a token store: shards of tokens, segments and documents, read range by range, or through in chunks."""
 
 # S segments, D documents, N tokens.
 
@@ -12,6 +12,7 @@ import numpy as np
 from phf import checksums
 from phf.artifacts import whole_file
 from phf.errors import InputError
+from phf.tokens.array_file import ArrayFile
 
 SEGMENT = np.dtype([("start", "<i8"), ("reward", "<f4")])
 """A segment in `segments-*.npy`: its first token in the shard, and its reward."""
@@ -19,6 +20,7 @@ DOCUMENT = np.dtype([("segment", "<i8"), ("part", "<i4"), ("row", "<i4")])
 """A document in `documents-*.npy`: its first segment in the shard, and the part and row of the annotated corpus it is from."""
 HELD_OUT = "held-out"
 """The folder, in a store's, with the shards of the held-out documents."""
+FILES_PER_SHARD = 3
 _CHUNK_DOCUMENTS = 2**16
 _CHUNK_SEGMENTS = 2**19
 
@@ -34,9 +36,9 @@ class Shard:
         first_token, first_segment, first_document: how many there are in the shards before this one.
     """
 
-    tokens: np.ndarray
-    segments: np.ndarray
-    documents: np.ndarray
+    tokens: ArrayFile
+    segments: ArrayFile
+    documents: ArrayFile
     first_token: int = 0
     first_segment: int = 0
     first_document: int = 0
@@ -66,6 +68,7 @@ class Chunk:
         document: number of the first one, through all shards.
         begin, end: their segments in the shard.
         starts: (D,) where each document's segments begin, from `begin` on.
+        records: of dtype SEGMENT: the segments, and the one behind them if the shard has one.
     """
 
     shard: Shard
@@ -73,19 +76,18 @@ class Chunk:
     begin: int
     end: int
     starts: np.ndarray
+    records: np.ndarray
 
     def rewards(self) -> np.ndarray:
-        """Read the segments' rewards: (S,) float32."""
-        return np.ascontiguousarray(self.shard.segments["reward"][self.begin : self.end])
+        """Return the segments' rewards: (S,) float32."""
+        return np.ascontiguousarray(self.records["reward"][: self.end - self.begin])
 
     def token_starts(self) -> np.ndarray:
-        """Read where the segments begin, through all shards: (S + 1,) int64; the last entry is the end of the last one."""
-        starts = np.append(self.shard.segments["start"][self.begin : self.end + 1], np.int64(0))
-        if self.end == len(self.shard.segments):
-            starts[-1] = len(self.shard.tokens)
-        else:
-            starts = starts[:-1]
-        return starts + self.shard.first_token
+        """Return where the segments begin, through all shards: (S + 1,) int64; the last entry is the end of the last one."""
+        starts = np.full(self.end - self.begin + 1, len(self.shard.tokens), np.int64)
+        starts[: len(self.records)] = self.records["start"]
+        starts += self.shard.first_token
+        return starts
 
 
 def write_shard(folder: Path, number: int, tokens: np.ndarray, segments: np.ndarray, documents: np.ndarray) -> None:
@@ -112,7 +114,7 @@ def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], 
     Raises:
         InputError: for a file that is missing, damaged or of another size, naming it.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, ArrayFile] = {}
     for name, ending in (("tokens", "bin"), ("segments", "npy"), ("documents", "npy")):
         path = folder / f"{name}-{number:05d}.{ending}"
         try:
@@ -121,11 +123,11 @@ def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], 
                 raise ValueError(f"it holds {array.dtype}")
             if array.ndim != 1:
                 raise ValueError(f"it has {array.ndim} dimensions")
+            arrays[name] = ArrayFile(path, array.dtype, len(array), array.offset)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path}: cannot be read ({error}); delete {folder} and run `phf tokenize` again") from None
         if len(array) != sizes[name]:
             raise InputError(f"{path}: {len(array)} {name}, but meta.json says {sizes[name]}; delete {folder} and tokenise again")
-        arrays[name] = np.asarray(array)  # mapped all the same; slices of np.memmap cost more than what is read
     ends = (before.token_stop, before.segment_stop, before.document_stop) if before else (0, 0, 0)
     return Shard(arrays["tokens"], arrays["segments"], arrays["documents"], *ends)
 
@@ -145,7 +147,7 @@ def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
     """Read through shards in chunks of whole documents, of at most some 500,000 segments if no document has more."""
     for shard in shards:
         for first in range(0, len(shard.documents), _CHUNK_DOCUMENTS):
-            firsts = shard.documents["segment"][first : first + _CHUNK_DOCUMENTS + 1].astype(np.int64)
+            firsts = shard.documents.read(first, first + _CHUNK_DOCUMENTS + 1)["segment"].astype(np.int64)
             if first + _CHUNK_DOCUMENTS >= len(shard.documents):
                 firsts = np.append(firsts, len(shard.segments))
             low = 0
@@ -153,5 +155,6 @@ def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
                 high = int(np.searchsorted(firsts, firsts[low] + _CHUNK_SEGMENTS, "right")) - 1
                 high = max(low + 1, high)
                 begin, end = int(firsts[low]), int(firsts[high])
-                yield Chunk(shard, shard.first_document + first + low, begin, end, firsts[low:high] - begin)
+                records = shard.segments.read(begin, end + 1)
+                yield Chunk(shard, shard.first_document + first + low, begin, end, firsts[low:high] - begin, records)
                 low = high

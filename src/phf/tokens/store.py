@@ -1,7 +1,7 @@
 """The token store: a corpus tokenised once, on disk, for every objective.
 
-A store holds the tokens of every segment, where segments and documents begin, and each segment's reward. All of it is
-memory-mapped: an open store takes no memory of its own, whatever its size.
+A store holds the tokens of every segment, where segments and documents begin, and each segment's reward. All of it stays on disk
+and is read when it is asked for: an open store takes no memory of its own, whatever its size.
 """
 
 # S segments, D documents, N tokens.
@@ -17,13 +17,14 @@ import numpy as np
 from phf import artifacts, checksums
 from phf.documents import parts, read_annotated
 from phf.errors import InputError
+from phf.machine import allow_open_files
 from phf.objectives import Objective, complete
 from phf.thresholds import RewardChunks
 from phf.tokens import index_cache
 from phf.tokens.shard import DOCUMENT as DOCUMENT
+from phf.tokens.shard import FILES_PER_SHARD, Shard, chunks_of, open_shard, verify_rewards
 from phf.tokens.shard import HELD_OUT as HELD_OUT
 from phf.tokens.shard import SEGMENT as SEGMENT
-from phf.tokens.shard import Shard, chunks_of, open_shard, verify_rewards
 from phf.tokens.shard import write_shard as write_shard
 from phf.tokens.view import View as View
 
@@ -65,6 +66,9 @@ class TokenStore:
                 raise InputError(f"{path}: holds no held-out documents; tokenise with tokenize.held_out above 0")
             path, meta = path / HELD_OUT, meta | {"shards": meta["held_out"]}
             checksums.check_folder(path)
+        files = FILES_PER_SHARD * len(meta["shards"])
+        if (allowed := allow_open_files(files)) < files:
+            raise InputError(f"{path}: has {files} files, and a process may open only {allowed}; raise `ulimit -n`")
         shards: list[Shard] = []
         for number, sizes in enumerate(meta["shards"]):
             shards.append(open_shard(path, number, meta["dtype"], sizes, shards[-1] if shards else None))
@@ -103,7 +107,8 @@ class TokenStore:
         annotated = self.path / self.meta.get("annotated", ".")
         for number in numbers:
             shard = next(shard for shard in self.shards if number < shard.document_stop)
-            record = shard.documents[number - shard.first_document]
+            row_number = int(number) - shard.first_document
+            (record,) = shard.documents.read(row_number, row_number + 1)
             part, row = int(record["part"]), int(record["row"])
             try:
                 yield next(itertools.islice(read_annotated(parts(annotated)[part]), row, None)).id

@@ -70,8 +70,13 @@ def matching_tokenizer(checkpoint: str, tokenizer: Any) -> Any:
 
 
 def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Tokenise texts as plain characters: nothing is added or cut off, and text never becomes a special token."""
-    backend = tokenizer.backend_tokenizer
+    """Tokenise texts as plain characters: nothing is added or cut off, and text never becomes a special token.
+
+    Args:
+        tokenizer: a fast one of transformers, or one of the library tokenizers.
+        texts: any.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     backend.encode_special_tokens = True
     backend.no_truncation()
     backend.no_padding()
@@ -79,8 +84,8 @@ def encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def decode(tokenizer: Any, documents: list[list[int]]) -> list[str]:
-    """Return the texts of tokens, every token spelled out."""
-    texts: list[str] = tokenizer.backend_tokenizer.decode_batch(documents, skip_special_tokens=False)
+    """Return the texts of tokens, every token spelled out, with a tokenizer as of `encode`."""
+    texts: list[str] = getattr(tokenizer, "backend_tokenizer", tokenizer).decode_batch(documents, skip_special_tokens=False)
     return texts
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phf.tokens.array_file import read_ranges
 from phf.tokens.epoch_index import COARSE, EpochIndex
 from phf.tokens.shard import SEGMENT
 
@@ -36,6 +37,7 @@ class View:
         self.store, self.context, self._index = store, context, index
         self._control_ids = np.array(control_ids, np.int64)
         self._segment_stops = np.array([shard.segment_stop for shard in store.shards], np.int64)
+        self._segment_counts = np.array([len(shard.segments) for shard in store.shards], np.int64)
         self.tokens = int(index.begins[-1])
         """Tokens in the stream, control tokens and document starts counted."""
         self.blocks = max(0, self.tokens - 1) // context
@@ -111,46 +113,47 @@ class View:
     def _segments(self, pieces: _Pieces) -> _Segments:
         """Find the segments of pieces."""
         documents, coarse = self._index.documents[pieces.kept], self._index.coarse
-        base, stop = documents["place"], documents["segment"] + documents["count"]
+        base, segment = documents["place"], documents["segment"]
+        stop = segment + documents["count"]
         # Find in the coarse index where each piece begins and ends, and read the segments in between. Places do not count the
         # document start.
         ends = base + np.maximum(0, np.stack([pieces.low, pieces.high - 1]) - 1)
         low_entry, high_entry = np.searchsorted(coarse, ends, "right") - 1
-        first = np.maximum(documents["segment"], low_entry * COARSE)
-        end = np.minimum(stop, (high_entry + 1) * COARSE)
-        first_place = np.where(first == documents["segment"], base, coarse[low_entry])
+        first, end = np.maximum(segment, low_entry * COARSE), np.minimum(stop, (high_entry + 1) * COARSE)
+        opens = first == segment
+        first_place = np.where(opens, base, coarse[low_entry])
         end_place = np.where(end == stop, base + pieces.length - 1, coarse[np.minimum(high_entry + 1, len(coarse) - 1)])
         shards = np.searchsorted(self._segment_stops, first, "right")
         records, controls = self._read(shards, first, end)
         # Where each segment begins in its document, the document start and control tokens counted.
         counts = end - first
         offsets = np.cumsum(counts) - counts
-        piece = np.repeat(np.arange(len(counts)), counts)
         starts = records["start"].astype(np.int64)
-        before: np.ndarray = np.cumsum(controls >= 0) - (controls >= 0)
-        inside = 1 + starts + before + (first_place - base - starts[offsets] - before[offsets])[piece]
-        opens = offsets[first == documents["segment"]]
-        inside[opens] = 0
+        inside = starts + np.repeat(1 + first_place - base - starts[offsets], counts)
+        if self._index.controls is not None:
+            before = np.cumsum(controls >= 0) - (controls >= 0)
+            inside += before - np.repeat(before[offsets], counts)
+        inside[offsets[opens]] = 0
         limits = np.append(inside[1:], 0)
         limits[offsets + counts - 1] = 1 + end_place - base
-        low, high = np.maximum(inside, pieces.low[piece]), np.minimum(limits, pieces.high[piece])
-        prefix = (controls >= 0).astype(np.int64)
-        prefix[opens] += 1
-        used = high > low
-        columns = (piece, starts, records["reward"], controls, inside, prefix, low, high - low)
-        return _Segments(shards, *(column[used] for column in columns))
+        low, high = np.maximum(inside, np.repeat(pieces.low, counts)), np.minimum(limits, np.repeat(pieces.high, counts))
+        used = np.flatnonzero(high > low)
+        inside, controls, low = inside[used], controls[used], low[used]
+        piece = np.searchsorted(offsets, used, "right") - 1
+        prefix = (controls >= 0) + (inside == 0).astype(np.int64)
+        spans = high[used] - low
+        return _Segments(shards, piece, starts[used], records["reward"][used], controls, inside, prefix, low, spans)
 
     def _read(self, shards: np.ndarray, first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read ranges of segments and their control tokens, one range after another."""
-        total = int((end - first).sum())
+        counts = end - first
+        total, places = int(counts.sum()), np.cumsum(counts) - counts
         records, controls = np.empty(total, SEGMENT), np.full(total, -1, np.int8)
-        at = 0
-        for number, low, high in zip(shards.tolist(), first.tolist(), end.tolist(), strict=True):
-            shard = self.store.shards[number]
-            records[at : at + high - low] = shard.segments[low - shard.first_segment : high - shard.first_segment]
-            if self._index.controls is not None:
-                controls[at : at + high - low] = self._index.controls[low:high]
-            at += high - low
+        files = [self.store.shards[number].segments for number in shards.tolist()]
+        before = self._segment_stops[shards] - self._segment_counts[shards]
+        read_ranges(files, first - before, end - before, records, places)
+        if self._index.controls is not None:
+            read_ranges([self._index.controls] * len(files), first, end, controls, places)
         return records, controls
 
     def _tokens(self, pieces: _Pieces, segments: _Segments) -> np.ndarray:
@@ -161,18 +164,21 @@ class View:
         bounds = np.searchsorted(piece, np.arange(len(pieces.kept) + 1))
         first = np.maximum(segments.starts, segments.low + shift)[bounds[:-1]]
         end = np.maximum(segments.starts, segments.low + spans + shift)[bounds[1:] - 1]
-        raw = np.empty(int((end - first).sum()), self.store.shards[0].tokens.dtype)
-        at = 0
-        for number, low, high in zip(segments.shards.tolist(), first.tolist(), end.tolist(), strict=True):
-            raw[at : at + high - low] = self.store.shards[number].tokens[low:high]
-            at += high - low
+        files = [self.store.shards[number].tokens for number in segments.shards.tolist()]
+        total, sizes, opens = int(spans.sum()), end - first, pieces.low == 0
+        if self._index.controls is None:
+            whole = np.empty(total, self.store.meta["dtype"])
+            read_ranges(files, first, end, whole, pieces.output + opens)
+            return whole.astype(np.int64)
+        raw = np.empty(int(sizes.sum()), self.store.meta["dtype"])
+        read_ranges(files, first, end, raw, np.cumsum(sizes) - sizes)
         # What is neither a document start nor a control token comes from the store, in the same order.
         control_at = segments.inside + segments.prefix - 1
         controlled = (segments.controls >= 0) & (control_at >= segments.low) & (control_at < segments.low + spans)
         places = (control_at + (pieces.output - pieces.low)[piece])[controlled]
-        own = np.ones(int(spans.sum()), bool)
-        own[pieces.output[pieces.low == 0]] = own[places] = False
-        tokens = np.empty(len(own), np.int64)
+        own = np.ones(total, bool)
+        own[pieces.output[opens]] = own[places] = False
+        tokens = np.empty(total, np.int64)
         tokens[own] = raw
         tokens[places] = self._control_ids[segments.controls[controlled]]
         return tokens
