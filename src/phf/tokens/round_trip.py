@@ -72,15 +72,17 @@ class RoundTripCheck:
             documents: to be compared with.
             segments: the tokens of all their segments.
         """
-        found = RoundTrip()
-        following = iter(segments)
+        found, following = RoundTrip(), iter(segments)
+        other: list[tuple[Document, list[int]]] = []
         for document in documents:
-            text, tokens = document.text, list(itertools.chain.from_iterable(itertools.islice(following, len(document.segments))))
+            tokens = list(itertools.chain.from_iterable(itertools.islice(following, len(document.segments))))
+            text = document.text
             found.characters += len(text)
             if not self._spells(tokens, text):
-                (decoded,) = decode(self._tokenizer, [tokens])
-                if decoded != text:
-                    found.add(_difference(document, text, decoded))
+                other.append((document, tokens))
+        for (document, _), decoded in zip(other, decode(self._tokenizer, [tokens for _, tokens in other]), strict=True):
+            if decoded != document.text:
+                found.add(_difference(document, document.text, decoded))
         return found
 
     def _spells(self, tokens: list[int], text: str) -> bool:
