@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phf import checksums
 from phf.artifacts import write_json
 from phf.errors import InputError
 from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood
@@ -17,6 +18,7 @@ from phf.tokens.store import DOCUMENT, SEGMENT, TokenStore, write_shard
 from support.whole_store import first_segments_of, rewards_of, starts_of, tokens_of
 
 START, GOOD, BAD = 0, 100, 101
+META = {"finished": True, "document_start": START, "vocab_size": 80_000, "made_from": {}, "counts": {}, "annotated": "gone"}
 
 
 def make_store(folder, shards):
@@ -31,10 +33,7 @@ def make_store(folder, shards):
                 tokens.extend(ids)
         write_shard(folder, number, np.array(tokens, np.uint16), np.array(segments, SEGMENT), np.array(rows, DOCUMENT))
         sizes.append({"tokens": len(tokens), "segments": len(segments), "documents": len(rows)})
-    write_json(
-        folder / "meta.json",
-        {"finished": True, "dtype": "uint16", "document_start": START, "shards": sizes, "annotated": "gone"},
-    )
+    write_json(folder / "meta.json", META | {"dtype": "uint16", "shards": sizes})
     return TokenStore.open(folder)
 
 
@@ -181,10 +180,7 @@ def test_another_objective_goes_on_with_the_first_document_not_begun(tmp_path_fa
 def test_large_vocabularies_are_kept(tmp_path):
     write_shard(tmp_path, 0, np.array([70_000, 5], np.uint32), np.array([(0, 0.0)], SEGMENT), np.array([(0, 0, 0)], DOCUMENT))
     shards = [{"tokens": 2, "segments": 1, "documents": 1}]
-    write_json(
-        tmp_path / "meta.json",
-        {"finished": True, "dtype": "uint32", "document_start": START, "shards": shards},
-    )
+    write_json(tmp_path / "meta.json", META | {"dtype": "uint32", "shards": shards})
     assert TokenStore.open(tmp_path).view(MLE(), 2, 0).read(0, 1)[0].tolist() == [[START, 70_000, 5]]
 
 
@@ -193,7 +189,8 @@ def test_large_vocabularies_are_kept(tmp_path):
     [
         (lambda folder: (folder / "meta.json").unlink(), "not a finished phf output"),
         (lambda folder: (folder / "meta.json").write_text("{"), "not valid JSON"),
-        (lambda folder: (folder / "tokens-00000.bin").write_bytes(b"\0\0"), "meta.json says"),
+        (lambda folder: (folder / "tokens-00000.bin").write_bytes(b"\0\0"), "tokens-00000.bin: damaged: it has 2 bytes"),
+        (lambda folder: [checksums.forget(folder), (folder / "tokens-00000.bin").write_bytes(b"\0\0")], "meta.json says"),
         (lambda folder: write_json(folder / "meta.json", {"finished": False}), "run `phf tokenize` again"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phf import checksums
 from phf.artifacts import write_json
 from phf.errors import InputError
 from phf.objectives import AWR, MLE, Conditional, Filtering
@@ -177,8 +178,10 @@ def mixture(tmp_path_factory):
     write_shard(folder, 0, np.zeros(0, np.uint16), segments, documents)
     with (folder / "tokens-00000.bin").open("wb") as file:
         file.truncate(2 * total)
-    shards = [{"tokens": total, "segments": len(lengths), "documents": len(lengths)}]
-    write_json(folder / "meta.json", {"finished": True, "dtype": "uint16", "document_start": 1, "shards": shards})
+    checksums.forget(folder)  # that of the token file
+    sizes = {"tokens": total, "segments": len(lengths), "documents": len(lengths)}
+    meta = {"finished": True, "made_from": {}, "counts": sizes, "shards": [sizes], "dtype": "uint16", "vocab_size": 50_257}
+    write_json(folder / "meta.json", meta | {"document_start": 1})
     return TokenStore.open(folder)
 
 
