@@ -56,6 +56,23 @@ def share_over_prompts(prompts, samples):
     return experiment
 
 
+def maximum_of_25(n):
+    truth = scores(np.random.default_rng(9), (160_000, 25)).max(axis=1).mean()
+    return lambda rng: (statistics.expected_maximum(scores(rng, n), 25), truth)
+
+
+def maximum_of_25_over_prompts(prompts, samples):
+    rng = np.random.default_rng(9)
+    truth = (rng.gamma(0.5, 1, (160_000, 25)) * rng.exponential(size=(160_000, 25))).max(axis=1).mean()
+
+    def experiment(rng):
+        values = rng.gamma(0.5, 1, prompts)[:, None] * rng.exponential(size=(prompts, samples))
+        names = np.repeat([f"prompt {number}" for number in range(prompts)], samples)
+        return statistics.expected_maximum(values.ravel(), 25, list(names)), truth
+
+    return experiment
+
+
 def these_prompts(prompts, samples):
     """Too few prompts to speak of others: the interval is for the mean over just these."""
     rates = np.random.default_rng(0).gamma(2, TRUE_SCORE, prompts)
@@ -91,6 +108,9 @@ EXPERIMENTS = {
     "mean over 100 prompts x 10": mean_over_prompts(100, 10),
     "share over 1,360 prompts x 3": share_over_prompts(1360, 3),
     "share over 100 prompts x 10": share_over_prompts(100, 10),
+    "maximum of 25, 1,024 samples": maximum_of_25(1024),
+    "maximum of 25, 2,048 samples": maximum_of_25(2048),
+    "maximum of 25 over 1,360 prompts x 3": maximum_of_25_over_prompts(1360, 3),
     "these 8 prompts x 128": these_prompts(8, 128),
     "paired bits per byte, 600 documents": paired_bits(600),
 }
@@ -130,6 +150,26 @@ def test_of_few_findings_no_method_has_an_interval():
     assert estimate.value == pytest.approx(0.0001)
     assert math.isnan(estimate.low)
     assert math.isnan(estimate.high)
+
+
+def test_of_few_groups_an_expected_maximum_has_no_interval():
+    values = np.random.default_rng(0).random(500)
+    names = [f"prompt {number}" for number in range(100) for _ in range(5)]
+    assert not math.isnan(statistics.expected_maximum(values, 25).low)
+    for few in (statistics.expected_maximum(values[:390], 25), statistics.expected_maximum(values, 25, names)):
+        assert few.value == pytest.approx(25 / 26, abs=0.03)
+        assert few.stderr > 0
+        assert math.isnan(few.low)
+        assert math.isnan(few.high)
+
+
+def test_the_worst_samples_of_one_prompt_are_one_cluster_in_an_expected_maximum():
+    rng = np.random.default_rng(1)
+    values = np.repeat(rng.exponential(size=500), 10)
+    names = [f"prompt {number}" for number in np.repeat(np.arange(500), 10)]
+    over, apart = (statistics.expected_maximum(values, 25, prompts) for prompts in (names, None))
+    assert over.value == apart.value
+    assert over.high - over.low > 2 * (apart.high - apart.low)
 
 
 def test_samples_of_one_prompt_are_not_independent():

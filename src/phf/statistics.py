@@ -5,7 +5,7 @@ mostly zero, few seeds, few prompts.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ LEAST_CLUSTERS = 10
 """Below so many prompts nothing can be said of other prompts."""
 LEAST_DIFFERENT = 8
 """With fewer values that differ from the most common one, such as findings among zeros, a mean has no interval."""
+LEAST_GROUPS = 16
+"""With fewer samples or prompts than so many groups of k, an expected maximum of k has no interval."""
 _RESAMPLES_AT_ONCE = 128
 
 
@@ -111,27 +113,41 @@ def share_over_prompts(hits: np.ndarray, prompts: Sequence[str]) -> Estimate:
     return Estimate(p, over.stderr, wilson.low, wilson.high, n)
 
 
-def expected_maximum(values: np.ndarray, k: int, seed: int = 0) -> Estimate:
+def expected_maximum(values: np.ndarray, k: int, prompts: Sequence[str] | None = None, seed: int = 0) -> Estimate:
     """Return the mean, over all groups of k different samples, of the largest value in the group.
 
     With x_(1) <= ... <= x_(n) sorted, it is the sum over i of C(i-1, k-1) / C(n, k) * x_(i): every group counts, so nothing
-    depends on how samples happen to be cut into groups. Interval: 95% percentile bootstrap.
+    depends on how samples happen to be cut into groups. It is a U-statistic, so it is the mean of what each sample contributes,
+    value + k (mean over the groups that hold the sample - value), up to terms of second order (Hoeffding 1948); the interval is
+    that of the mean of these contributions, over samples or over prompts as in `mean_over_prompts`. There is none for fewer
+    than 16 k of these: terms of second order then matter.
 
     Args:
         values: (N,) with NaN for unknown ones, which are left out.
         k: samples in a group, at least 1.
+        prompts: (N,), the prompt of each value; one for all if not given.
         seed: of the resampling.
 
     Returns:
         An estimate that is NaN if fewer than k values are known.
     """
-    known = np.sort(_known(values))
-    n = len(known)
+    numbers = np.asarray(values, np.float64)
+    known = ~np.isnan(numbers)
+    n = int(known.sum())
     if n < k:
         return _nothing(n)
-    weights = _maximum_weights(n, k)
-    low, high, stderr = _bootstrap(known, lambda resampled: np.sort(resampled, axis=-1) @ weights, seed)
-    return Estimate(float(known @ weights), stderr, low, high, n)
+    _, places = np.unique(numbers[known], return_inverse=True)
+    firsts = np.concatenate([[0], np.cumsum(np.bincount(places))[:-1]])
+    with_each = _maximum_with_each(np.sort(numbers[known]), k)[firsts][places]  # equal values contribute exactly the same
+    value = float(np.sort(numbers[known]) @ _maximum_weights(n, k))
+    contributions = value + k * (with_each - value)
+    owners = [""] * n if prompts is None else [prompt for prompt, has in zip(prompts, known, strict=True) if has]
+    over = mean_over_prompts(contributions, owners, seed)
+    different = len(set(owners))
+    units = different if different >= LEAST_CLUSTERS else n
+    if k > 1 and units < LEAST_GROUPS * k:
+        return Estimate(value, over.stderr, math.nan, math.nan, n)
+    return Estimate(value, over.stderr, over.low, over.high, n)
 
 
 def share(hits: float, n: float) -> Estimate:
@@ -231,16 +247,15 @@ def _maximum_weights(n: int, k: int) -> np.ndarray:
     return weights
 
 
-def _bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> tuple[float, float, float]:
-    """Return the 2.5% and 97.5% points and the standard deviation of a statistic over resamples of `values`."""
-    generator = np.random.default_rng(seed)
-    found = []
-    for start in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
-        count = min(_RESAMPLES_AT_ONCE, RESAMPLES - start)
-        found.append(statistic(values[generator.integers(len(values), size=(count, len(values)))]))
-    every = np.concatenate(found)
-    low, high = np.percentile(every, [2.5, 97.5])
-    return float(low), float(high), float(every.std(ddof=1)) if len(values) > 1 else float("nan")
+def _maximum_with_each(ordered: np.ndarray, k: int) -> np.ndarray:
+    """Return for each of n sorted values the mean, over all groups of k that hold it, of the largest value in the group: (n,)."""
+    n = len(ordered)
+    if k == 1:
+        return ordered
+    is_largest = _maximum_weights(n, k) * (n / k)  # of the groups that hold it
+    below = np.concatenate([[0.0], _maximum_weights(n - 1, k - 1)])  # that a larger one, with k - 2 others below it, is
+    larger = np.cumsum((below * ordered)[::-1])[::-1]
+    return is_largest * ordered + np.concatenate([larger[1:], [0.0]])
 
 
 def _studentized(values: np.ndarray, seed: int) -> tuple[float, float]:

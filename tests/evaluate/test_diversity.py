@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from phf import plugins
 from phf.errors import InputError
-from phf.evaluate.diversity import Diversity, distinct, distinct_of_all, entropy, is_loop, self_bleu
+from phf.evaluate.diversity import Diversity, distinct, distinct_of_all, entropy, is_loop, self_bleu, self_bleu_without_groups
 from phf.evaluate.protocol import EvalContext
 from phf.evaluate.scored_samples import SCHEMA
 
@@ -37,6 +37,17 @@ def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
 def test_self_bleu_is_nltks_on_any_texts(texts, n):
     expected = [by_nltk(texts, index, n) for index in range(len(texts))]
     np.testing.assert_allclose(self_bleu(texts, n), expected, atol=1e-12, rtol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 45), st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 6, 30]), st.integers(1, 5))
+def test_self_bleu_without_a_group_is_that_of_the_texts_that_are_left(count, seed, words, n):
+    rng = random.Random(seed)
+    texts = [" ".join(str(rng.randrange(words)) for _ in range(rng.choice([0, 1, 4, 12]))) for _ in range(count)]
+    groups = min(20, count)
+    expected = [self_bleu([text for place, text in enumerate(texts) if place % groups != group], n) for group in range(groups)]
+    means = [values.mean() if len(values) > 1 else math.nan for values in expected]
+    np.testing.assert_allclose(self_bleu_without_groups(texts, n), means, rtol=1e-12)
 
 
 def make_texts(count: int, seed: int = 0) -> list[str]:

@@ -19,6 +19,7 @@ from phf.statistics import Estimate
 
 _EPSILON = 0.1  # matches where there are none, as in nltk's method1
 _GROUPS = 20  # of the jackknife
+_CUT: dict[str, Callable[[str], list[str]]] = {"words": str.split, "characters": list}
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,15 @@ def self_bleu(texts: Sequence[str], n: int = 5, unit: Literal["words", "characte
     """
     if len(texts) < 2:
         return np.full(len(texts), np.nan)
-    words, lengths = _words(texts, list if unit == "characters" else str.split)
+    words, lengths = _words(texts, _CUT[unit])
     total = np.zeros(len(texts))
     shares_nothing = np.zeros(len(texts), bool)
     for order, (grams, owners) in enumerate(_ngrams(words, lengths, n), start=1):
         matches = _clipped_matches(grams, owners, len(texts))
         if order == 1:
             shares_nothing = matches == 0
-        possible = np.maximum(lengths - order + 1, 1)
-        total += np.log(np.where(matches == 0, _EPSILON, matches) / possible) / n
-    closest = _closest_other(lengths)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        brevity = np.where(lengths > closest, 1.0, np.exp(1 - closest / lengths))
-    return np.where(shares_nothing, 0.0, brevity * np.exp(total))
+        total += _log_precision(matches, lengths, order) / n
+    return np.where(shares_nothing, 0.0, _brevity(lengths) * np.exp(total))
 
 
 def distinct(texts: Sequence[str], n: int) -> np.ndarray:
@@ -137,14 +134,49 @@ def is_loop(text: str, whole: bool = True) -> bool:
 
 def _self_bleu_of_all(texts: Sequence[str], n: int, unit: Literal["words", "characters"] = "words") -> Estimate:
     """Return mean Self-BLEU, with an interval by leaving out texts, as samples and as references of the others."""
+    values = self_bleu(texts, n, unit)
+    value = float(values.mean()) if len(values) else float("nan")
+    return statistics.jackknife(value, self_bleu_without_groups(texts, n, unit), len(texts))
+
+
+def self_bleu_without_groups(texts: Sequence[str], n: int = 5, unit: Literal["words", "characters"] = "words") -> list[float]:
+    """Return the mean Self-BLEU of the texts that are left without each of 20 groups, every 20th text; as many as texts if fewer.
+
+    Equal to `self_bleu` of the texts that are left, but n-grams are counted once: without group g an n-gram of a text in group
+    h is clipped at its largest count in h's other texts or in any group but g and h, which is among its three largest groups.
+    """
     groups = min(_GROUPS, len(texts))
+    words, lengths = _words(texts, _CUT[unit])
+    group_of = np.arange(len(texts)) % max(groups, 1)
+    total = np.zeros((groups, len(texts)))
+    shares_nothing = np.zeros((groups, len(texts)), bool)
+    for order, (grams, owners) in enumerate(_ngrams(words, lengths, n), start=1):
+        for group, matches in enumerate(_matches_without_groups(grams, owners, group_of, groups)):
+            if order == 1:
+                shares_nothing[group] = matches == 0
+            total[group] += _log_precision(matches, lengths, order) / n
+    means = []
+    for group in range(groups):
+        left = group_of != group
+        if left.sum() < 2:
+            means.append(float("nan"))
+            continue
+        bleu = np.where(shares_nothing[group][left], 0.0, _brevity(lengths[left]) * np.exp(total[group][left]))
+        means.append(float(bleu.mean()))
+    return means
 
-    def mean_without(group: int | None) -> float:
-        values = self_bleu([text for place, text in enumerate(texts) if place % groups != group], n, unit)
-        known = values[~np.isnan(values)]
-        return float(known.mean()) if len(known) else float("nan")
 
-    return statistics.jackknife(mean_without(None), [mean_without(group) for group in range(groups)], len(texts))
+def _log_precision(matches: np.ndarray, lengths: np.ndarray, order: int) -> np.ndarray:
+    possible = np.maximum(lengths - order + 1, 1)
+    precision: np.ndarray = np.log(np.where(matches == 0, _EPSILON, matches) / possible)
+    return precision
+
+
+def _brevity(lengths: np.ndarray) -> np.ndarray:
+    """Return BLEU's brevity penalty of each text against the other text of the closest length: (N,)."""
+    closest = _closest_other(lengths)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(lengths > closest, 1.0, np.exp(1 - closest / lengths))
 
 
 def _words(texts: Sequence[str], cut: Callable[[str], list[str]]) -> tuple[np.ndarray, np.ndarray]:
@@ -173,18 +205,56 @@ def _clipped_matches(grams: np.ndarray, owners: np.ndarray, texts: int) -> np.nd
     """Return the number of each text's n-grams, each clipped at its largest count in any other text: (N,)."""
     if not len(grams):
         return np.zeros(texts)
-    pairs, counts = np.unique(grams * texts + owners, return_counts=True)  # (E,), sorted by n-gram
-    gram, owner = pairs // texts, pairs % texts
-    firsts = np.flatnonzero(np.diff(gram, prepend=-1))  # (G,) where each n-gram's pairs begin
-    group = np.cumsum(np.diff(gram, prepend=-1) > 0) - 1  # (E,)
+    gram, owner, counts = _count_pairs(grams, owners, texts)
+    return np.bincount(owner, np.minimum(counts, _largest_elsewhere(gram, counts)), minlength=texts)
+
+
+def _matches_without_groups(grams: np.ndarray, owners: np.ndarray, group_of: np.ndarray, groups: int) -> Iterator[np.ndarray]:
+    """Yield for each group the clipped matches of every text, as if the group's texts were no references: (N,)."""
+    texts = len(group_of)
+    if not len(grams):
+        yield from np.zeros((groups, texts))
+        return
+    gram, owner, counts = _count_pairs(grams, owners, texts)
+    group = group_of[owner]
+    by_cell = np.lexsort((group, gram))
+    gram, owner, counts, group = (values[by_cell] for values in (gram, owner, counts, group))
+    cell = gram * groups + group
+    in_own_group = _largest_elsewhere(cell, counts)
+    firsts = np.flatnonzero(np.diff(cell, prepend=-1))
+    largest, cell_gram, cell_group = np.maximum.reduceat(counts, firsts), gram[firsts], group[firsts]
+    best_first = np.lexsort((-largest, cell_gram))
+    _, starts, sizes = np.unique(cell_gram, return_index=True, return_counts=True)
+    rank = np.arange(len(firsts)) - np.repeat(starts, sizes)  # of each cell among those of its n-gram, the largest first
+    best, best_group = np.zeros((3, gram.max() + 1), np.int64), np.full((3, gram.max() + 1), -1)
+    for place in range(3):
+        chosen = best_first[rank == place]
+        best[place, cell_gram[chosen]], best_group[place, cell_gram[chosen]] = largest[chosen], cell_group[chosen]
+    best, best_group = best[:, gram], best_group[:, gram]  # (3, E)
+    for left_out in range(groups):
+        free = (best_group != left_out) & (best_group != group)
+        elsewhere = np.where(free[0], best[0], np.where(free[1], best[1], best[2]))
+        yield np.bincount(owner, np.minimum(counts, np.maximum(in_own_group, elsewhere)), minlength=texts)
+
+
+def _count_pairs(grams: np.ndarray, owners: np.ndarray, texts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return n-gram, text and count of every (n-gram, text) pair, sorted by n-gram: (E,) each."""
+    pairs, counts = np.unique(grams * texts + owners, return_counts=True)
+    return pairs // texts, pairs % texts, counts
+
+
+def _largest_elsewhere(keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return for each entry the largest count among the other entries of its key, 0 if there are none; keys are sorted: (E,)."""
+    firsts = np.flatnonzero(np.diff(keys, prepend=-1))  # where each key's entries begin
+    group = np.cumsum(np.diff(keys, prepend=-1) > 0) - 1
     largest = np.maximum.reduceat(counts, firsts)
     holders = np.flatnonzero(counts == largest[group])
-    holders = holders[np.unique(group[holders], return_index=True)[1]]  # (G,) one text with the largest count of each
+    holders = holders[np.unique(group[holders], return_index=True)[1]]  # one entry with the largest count of each key
     without = counts.copy()
     without[holders] = 0
     elsewhere = largest[group]
     elsewhere[holders] = np.maximum.reduceat(without, firsts)
-    return np.bincount(owner, np.minimum(counts, elsewhere), minlength=texts)
+    return np.asarray(elsewhere)
 
 
 def _closest_other(lengths: np.ndarray) -> np.ndarray:
