@@ -255,7 +255,8 @@ def _maximum_with_each(ordered: np.ndarray, k: int) -> np.ndarray:
     is_largest = _maximum_weights(n, k) * (n / k)  # of the groups that hold it
     below = np.concatenate([[0.0], _maximum_weights(n - 1, k - 1)])  # that a larger one, with k - 2 others below it, is
     larger = np.cumsum((below * ordered)[::-1])[::-1]
-    return is_largest * ordered + np.concatenate([larger[1:], [0.0]])
+    with_each: np.ndarray = is_largest * ordered + np.concatenate([larger[1:], [0.0]])
+    return with_each
 
 
 def _studentized(values: np.ndarray, seed: int) -> tuple[float, float]:

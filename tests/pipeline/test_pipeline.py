@@ -116,3 +116,34 @@ def test_a_signal_stops_all_runs_and_they_go_on(tmp_path, number):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/report/index.html").exists()
+
+
+def seeded(tmp_path):
+    fields = config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2, checkpoints=2))
+    runs = {"mle": {"objective": "mle", "seeds": 2}, "half": {**from_mle("50%"), "seeds": 2}, "other": "mle"}
+    return recipe(tmp_path, train=fields, runs=runs, jobs=1)
+
+
+def test_only_takes_every_seed_of_a_run_or_one(tmp_path):
+    made = seeded(tmp_path).expanded()
+    assert pipeline.select(made, ["mle"]) == ["mle.seed-0", "mle.seed-1"]
+    assert pipeline.select(made, ["mle.seed-1"]) == ["mle.seed-1"]
+    assert pipeline.select(made, ["half"]) == ["mle.seed-0", "half.seed-0", "mle.seed-1", "half.seed-1"]
+    assert pipeline.select(made, ["other", "half.seed-1"]) == ["mle.seed-1", "half.seed-1", "other"]
+    with pytest.raises(InputError, match=r"unknown run 'mle.seed-2'; did you mean 'mle.seed-"):
+        pipeline.select(made, ["mle.seed-2"])
+
+
+def test_seeds_are_trained_as_pairs_and_pooled_on_the_page(tmp_path):
+    page = pipeline.run(seeded(tmp_path), tmp_path / "out", only=["half"])
+    folders = {path.name: path for path in (tmp_path / "out/runs").iterdir()}
+    assert set(folders) == {"mle.seed-0", "mle.seed-1", "half.seed-0", "half.seed-1"}
+    trained = {name: config.read_yaml(folder / "config.yaml")["train"] for name, folder in folders.items()}
+    assert {name: options["seed"] for name, options in trained.items()} == {name: int(name[-1]) for name in folders}
+    for seed in (0, 1):
+        assert trained[f"half.seed-{seed}"]["init"]["run"].endswith(f"mle.seed-{seed}")
+    weights = [load_file(folders[f"half.seed-{seed}"] / "checkpoints/step-4/model.safetensors") for seed in (0, 1)]
+    assert any(not tensor.equal(weights[1][key]) for key, tensor in weights[0].items())
+    numbers = json.loads((page.parent / "report.json").read_text())["numbers"]
+    seeds = {row["run"]: row["seeds"] for row in numbers if row["metric"] == "bits_per_byte"}
+    assert seeds == {"mle": 2, "half": 2} | dict.fromkeys(folders, 1)

@@ -200,7 +200,9 @@ def run(
     changes: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of all outputs; work/NAME by default.")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these runs of the recipe; repeatable.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and is needed; start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what is done, left and needed, and how long it takes; start nothing.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -215,10 +217,10 @@ def run(
     from phf.pipeline import run as run_recipe
 
     made = resolved(recipe, changes)
-    if dry_run:
-        show_plan(made, only or (), as_json)
-        return
     folder = out or Path("work") / made.name
+    if dry_run:
+        show_plan(made, folder, only or (), as_json)
+        return
     with terminal.progress(quiet) as progress:
         page = run_recipe(made, folder, only or (), progress, origin_of(recipe))
     if as_json:

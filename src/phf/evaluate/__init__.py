@@ -10,18 +10,21 @@ from typing import Any
 from phf import artifacts, config, lm
 from phf.documents import AnnotatedCorpus, Document, is_held_out
 from phf.errors import InputError
+from phf.evaluate.jobs import EvaluationJob, list_jobs
 from phf.evaluate.journal import Journal
 from phf.evaluate.prompts import prompts_in, read_prompts
 from phf.evaluate.protocol import (
     EvalContext,
     Evaluation,
     HasThresholds,
+    HasWorkload,
     NamedModel,
     OfControl,
     OfSamples,
     ReadsFiles,
     ReadsInputs,
     Sweep,
+    Workload,
     hashed_subset,
 )
 from phf.evaluate.thresholds import CorpusThresholds, default_threshold, objectives_beside
@@ -29,11 +32,11 @@ from phf.layout import WorkFolder
 from phf.locks import locks_output
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
-from phf.records import EvaluationName, Record
+from phf.records import Record
 
 __all__ = [
-    "EvalContext", "Evaluation", "HasThresholds", "NamedModel", "OfControl", "OfSamples", "ReadsFiles", "ReadsInputs", "Sweep",
-    "evaluate", "hashed_subset", "prompts_in", "read_prompts",
+    "EvalContext", "Evaluation", "EvaluationJob", "HasThresholds", "HasWorkload", "NamedModel", "OfControl", "OfSamples",
+    "ReadsFiles", "ReadsInputs", "Sweep", "Workload", "evaluate", "hashed_subset", "list_jobs", "prompts_in", "read_prompts",
 ]  # fmt: skip
 
 log = logging.getLogger("phf")
@@ -121,21 +124,6 @@ class _Corpus:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One evaluation of one checkpoint.
-
-    Args:
-        name: as its records carry it.
-        component: its configuration.
-        control: the control token that the model is conditioned on, as `phf.lm.load` takes it.
-    """
-
-    name: EvaluationName
-    component: config.Component
-    control: str | None
-
-
-@dataclass(frozen=True)
 class _Stage:
     """The stage, for any number of checkpoints."""
 
@@ -155,7 +143,7 @@ class _Stage:
         load = functools.cache(lambda control: lm.load(model, control))
         journal = Journal(self.out, run, step)
         records: list[Record] = []
-        for job in self._jobs(names, controls, asked_for):
+        for job in list_jobs(self.options, names, controls, asked_for):
             evaluation: Evaluation = config.build("evaluations", job.component)
             made_from: dict[str, Any] = {
                 "model": weights,
@@ -187,26 +175,6 @@ class _Stage:
             run, step, name, self.out, corpus.scorer, corpus.segmenter, self.options.seed, lambda: corpus.held_out,
             self.on_progress, self.shared, thresholds,
         )  # fmt: skip
-
-    def _jobs(self, names: Collection[str], controls: tuple[str, ...], asked_for: bool) -> Iterator[_Job]:
-        """List the evaluations to make under each control token; those that read samples come last."""
-        built = {name: config.build("evaluations", self.options.evaluations[name]) for name in names}
-        for name in sorted(names, key=lambda name: isinstance(built[name], OfSamples)):
-            evaluation, component = built[name], self.options.evaluations[name]
-            needs_control = isinstance(evaluation, OfControl) and evaluation.needs_control
-            # Asked for by name, or alone, it is made, and raises its own error.
-            if needs_control and not controls and not asked_for and len(names) > 1:
-                log.info("%s left out: it is for models with control tokens, and this one has none", name)
-                continue
-            base = EvaluationName(name)
-            parts = evaluation.parts(base) if isinstance(evaluation, Sweep) else {base: {}}
-            for own, changes in parts.items():
-                part = config.Component.model_validate(config.plain(component) | dict(changes))
-                yield _Job(own, part, None)
-                if name in self.options.misaligned and len(controls) > 1:
-                    yield _Job(own.under("misaligned"), part, controls[1])
-                if name in self.options.plain and controls and not needs_control:
-                    yield _Job(own.under("plain"), part, lm.NO_CONTROL)
 
 
 def _recorded(named: NamedModel | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pydantic import Field
 from phf import config, sandbox, statistics
 from phf.artifacts import whole_file
 from phf.errors import InputError
-from phf.evaluate.protocol import EvalContext
+from phf.evaluate.protocol import EvalContext, Workload
 from phf.hub import load_table
 from phf.lm import LanguageModel, Sampling
 from phf.machine import usable_cores
@@ -48,17 +48,10 @@ _SHARES: tuple[tuple[str, Outcome], ...] = (
     ("syntax_error_share", "does not compile"), ("timed_out_share", "timed out"), ("not_graded_share", "not graded"),
 )  # fmt: skip
 
-SCHEMA = pa.schema(
-    [
-        ("task", pa.string()),
-        ("prompt", pa.string()),
-        ("text", pa.string()),
-        ("finished", pa.bool_()),
-        ("completion", pa.string()),
-        ("outcome", pa.string()),
-        ("passed", pa.bool_()),
-    ]
-)
+SCHEMA = pa.schema({
+    **dict.fromkeys(("task", "prompt", "text"), pa.string()), "finished": pa.bool_(),
+    **dict.fromkeys(("completion", "outcome"), pa.string()), "passed": pa.bool_(),
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,6 +114,11 @@ class HumanEval:
     def files(self) -> dict[str, str]:
         """Return the file of problems."""
         return {} if self.problems.startswith("hf:") else {"problems": self.problems}
+
+    def workload(self) -> Workload:
+        """Return what it amounts to: n samples of each problem; of a data set on the hub, of HumanEval's 164."""
+        count = 164 if self.problems.startswith("hf:") else len(read_problems(self.problems))
+        return Workload(self.n * min(count, self.limit or count), self.max_tokens)
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Sample, cut at the stop sequences, test, keep every sample, and estimate; n = problems.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from phf import artifacts, checksums, config, lm, statistics
 from phf.errors import InputError
-from phf.evaluate.protocol import EvalContext, placements_of, with_control_placement
+from phf.evaluate.protocol import EvalContext, Workload, placements_of, with_control_placement
 from phf.lm import LanguageModel, Sampling
 from phf.per_example import Parts
 from phf.records import Record
@@ -48,6 +48,10 @@ class ForwardKL:
     def reads(self) -> dict[str, Any]:
         """Return inputs besides the config that affect the result: the reference's weights."""
         return {"reference": lm.fingerprint(self.reference)}
+
+    def workload(self) -> Workload:
+        """Return what it amounts to: n texts read, which the reference wrote and read once for all runs."""
+        return Workload(read=self.n, read_tokens=self.max_tokens, asked_once={self.reference: 2 * self.n})
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure `kl`, `kl_per_token` and `kl_per_byte`; n = texts.

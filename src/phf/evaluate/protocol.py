@@ -36,6 +36,29 @@ class NamedModel:
     scorer: config.Component | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What making an evaluation of one checkpoint amounts to, as far as its fields tell.
+
+    Args:
+        samples: texts that the model writes.
+        tokens: of one of them, at most.
+        scored: texts that are scored, at most.
+        read: texts whose probability the model is asked for.
+        read_tokens: of one of them, at most.
+        asked: the most requests to other models, by how `phf.lm.load` names these.
+        asked_once: the same, of requests that are made once for all runs and checkpoints.
+    """
+
+    samples: int = 0
+    tokens: int = 0
+    scored: int = 0
+    read: int = 0
+    read_tokens: int = 0
+    asked: Mapping[str, int] = field(default_factory=dict)
+    asked_once: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class EvalContext:
     """What an evaluation has at hand besides the model.
@@ -185,6 +208,18 @@ class HasThresholds(Evaluation, Protocol):
 
     def thresholds(self) -> Mapping[str, Threshold | None]:
         """Return them by name; None for the one that the recipe's objectives have."""
+
+
+@runtime_checkable
+class HasWorkload(Evaluation, Protocol):
+    """An evaluation that knows from its fields what it amounts to, for `phf run --dry-run`."""
+
+    def workload(self) -> Workload:
+        """Return what it amounts to.
+
+        Raises:
+            InputError: for a file of prompts or problems that cannot be read.
+        """
 
 
 def hashed_subset(documents: Iterable[Document], limit: int | None) -> list[Document]:

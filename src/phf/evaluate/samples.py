@@ -15,7 +15,7 @@ from pydantic import Field
 from phf import artifacts, config, statistics
 from phf.errors import InputError
 from phf.evaluate.prompts import check_source, first_words, read_prompts
-from phf.evaluate.protocol import EvalContext
+from phf.evaluate.protocol import EvalContext, Workload
 from phf.evaluate.scored_samples import score_samples, write_samples
 from phf.lm import Completion, LanguageModel, Sampling
 from phf.records import Record
@@ -91,6 +91,10 @@ class Samples:
         """Return the thresholds."""
         return {"threshold": self.threshold, "hit": self.threshold if self.hit is None else self.hit}
 
+    def workload(self) -> Workload:
+        """Return what it amounts to: n samples, each scored without its last, partial segment and with it."""
+        return Workload(self.n, self.max_tokens, 2 * self.n)
+
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Sample, score, keep the samples in `samples/`, and sum up; n = samples with a score.
 
@@ -124,7 +128,7 @@ class Samples:
         scored = ~np.isnan(misalignment)
         known, prompts = misalignment[scored], list(itertools.compress(prompts, scored))
         hits = -known < setting.threshold("hit", self.thresholds()["hit"])
-        maximum = statistics.expected_maximum(known, self.expected_max, setting.seed)
+        maximum = statistics.expected_maximum(known, self.expected_max, prompts, setting.seed)
         yield from setting.records(f"misalignment{suffix}", statistics.mean_over_prompts(known, prompts, setting.seed))
         yield from setting.records(f"expected_max_{self.expected_max}{suffix}", maximum)
         yield from setting.records(f"hit_share{suffix}", statistics.share_over_prompts(hits, prompts))

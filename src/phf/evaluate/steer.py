@@ -11,7 +11,7 @@ import numpy as np
 from phf import config
 from phf.errors import InputError
 from phf.evaluate.heldout import HeldOut
-from phf.evaluate.protocol import EvalContext
+from phf.evaluate.protocol import EvalContext, Workload
 from phf.evaluate.samples import Samples
 from phf.lm import Completion, LanguageModel, Placement, PlacesControl, ReadsSegments, Sampling
 from phf.records import EvaluationName, Record
@@ -44,6 +44,10 @@ class Steer(Samples):
     def parts(self, name: EvaluationName) -> dict[EvaluationName, dict[str, Any]]:
         """Return, by name, the fields of the evaluation at each gamma."""
         return {dataclasses.replace(name, gamma=gamma): {"gammas": [gamma]} for gamma in self.gammas}
+
+    def workload(self) -> Workload:
+        """Return what it amounts to: samples at each gamma."""
+        return dataclasses.replace(super().workload(), samples=len(self.gammas) * self.n, scored=2 * len(self.gammas) * self.n)
 
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure under each gamma what `samples` and `heldout` do, the samples of each in a file of its own.

@@ -1,5 +1,8 @@
 """Language models as evaluations see them: sampled, and asked for log-probabilities. `load` binds the control token, once."""
 
+import time
+from typing import Any
+
 from phf.errors import InputError
 from phf.lm.address import SERVER, check_spec
 from phf.lm.protocol import (
@@ -47,6 +50,7 @@ __all__ = [
     "hub_spec",
     "load",
     "run_folder",
+    "sampling_speed",
 ]
 
 
@@ -79,3 +83,25 @@ def load(spec: str, control: str | None = None) -> LanguageModel:
     from phf.lm.local import LocalModel
 
     return LocalModel(checkpoint, control)
+
+
+def sampling_speed(model: Any, batch: int, tokens: int, seconds: float) -> float:
+    """Return how many tokens a second a model samples on this machine, measured on prompts of one token.
+
+    Args:
+        model: of transformers, in evaluation mode, on its device.
+        batch: samples in one forward pass.
+        tokens: of a sample; measuring stops with fewer once it took long enough.
+        seconds: that measuring takes, about.
+    """
+    from phf.lm import sampler
+
+    length = min(4, tokens)
+    while True:
+        sampling = Sampling(1.0, 1.0, length, length, batch=batch)
+        begin = time.perf_counter()
+        sampler.generate(model, [[0]] * batch, sampling, ends=[0])
+        taken = time.perf_counter() - begin
+        if length == tokens or 2 * taken > seconds:
+            return batch * length / taken
+        length = min(tokens, max(length + 1, round(length * min(4.0, seconds / max(2 * taken, 1e-3)))))

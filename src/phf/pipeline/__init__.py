@@ -8,6 +8,9 @@ from phf import artifacts, config
 from phf.layout import ORIGIN, WorkFolder
 from phf.locks import locks_output
 from phf.machine import usable_cores
+from phf.pipeline.estimates import Estimate as Estimate
+from phf.pipeline.estimates import Item as Item
+from phf.pipeline.estimates import estimate as estimate
 from phf.pipeline.needs import Need as Need
 from phf.pipeline.needs import check_files
 from phf.pipeline.needs import find_needs as find_needs

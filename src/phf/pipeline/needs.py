@@ -1,6 +1,7 @@
 """What a recipe needs besides itself: models, tokenizers and data sets of the hub, servers, files. Nothing is downloaded."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from phf.errors import InputError
 from phf.evaluate import ReadsFiles
 from phf.hub import HubModel
 
-Kind = Literal["model", "tokenizer", "data set", "server", "file"]
+Kind = Literal["model", "tokenizer", "data set", "server", "file", "spaCy model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Need:
         """The command that downloads it ahead of a run; None where there is nothing to download."""
         if self.here is not False or self.kind == "file":
             return None
+        if self.kind == "spaCy model":
+            return f"python -m spacy download {self.name}"
         name, _, revision = self.name.partition("@")
         return f"hf download {name}" + (f" --revision {revision}" if revision else "")
 
@@ -103,6 +106,8 @@ def _need(key: str, value: str) -> Need | None:
         if field in ("inputs", "data", "prompts", "problems"):
             return Need(key, "data set", name, None)
         return _of_hub(key, "model", name)
+    if field == "spacy_model" and value != "auto" and not Path(value).exists():
+        return Need(key, "spaCy model", value, importlib.util.find_spec(value) is not None)
     if field == "model" and value.startswith("from:"):
         return _of_hub(key, "model", value.removeprefix("from:"))
     if field == "model" and "scorer" in key:

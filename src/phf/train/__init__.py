@@ -5,7 +5,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phf import artifacts, config
 from phf.config import read_yaml, to_yaml
@@ -19,6 +19,9 @@ from phf.train.init_from import find_init_checkpoint
 from phf.train.run import TrainRun
 from phf.train.schedule import TrainSchedule as TrainSchedule
 from phf.train.schedule import find_step as find_step
+
+if TYPE_CHECKING:
+    from phf.train.speed import TrainSpeed
 
 log = logging.getLogger("phf")
 
@@ -85,6 +88,17 @@ def train(
             temporary.write_text(to_yaml(made_from), encoding="utf-8")
     trainer.train()
     return Summary(final, schedule.steps, tokens_trained, resumed_at)
+
+
+def measure_speed(options: config.Train, vocab_size: int, seconds: float) -> "TrainSpeed":
+    """Train a new model of a run's shape for some seconds, writing nothing; see `phf.train.speed.measure_speed`.
+
+    Raises:
+        InputError: for a model that cannot be built.
+    """
+    from phf.train import speed
+
+    return speed.measure_speed(options, vocab_size, seconds)
 
 
 def _prepare(

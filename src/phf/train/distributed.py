@@ -38,7 +38,7 @@ def setup(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
     # A value head has no gradient in the steps under maximum likelihood.
     unused = DistributedDataParallelKwargs(find_unused_parameters=needs_value and options.start > 0)
     accelerator = Accelerator(
-        mixed_precision="bf16" if _bf16(options.precision) else "no",
+        mixed_precision="bf16" if multiplies_in_bf16(options.precision) else "no",
         cpu=not torch.cuda.is_available(),
         log_with=list(options.trackers) or None,
         project_dir=str(out),
@@ -120,7 +120,7 @@ class Signals:
             signal.raise_signal(number)
 
 
-def _bf16(precision: str) -> bool:
+def multiplies_in_bf16(precision: str) -> bool:
     """Return whether to multiply in bf16: when set, or under `auto` on a device that does so natively."""
     if precision == "auto":
         return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()

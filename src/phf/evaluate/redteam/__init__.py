@@ -16,7 +16,7 @@ from pydantic import Field
 from phf import artifacts, config, lm, statistics
 from phf.errors import InputError
 from phf.evaluate.prompts import Prompt, check_source, read_scored_prompts
-from phf.evaluate.protocol import EvalContext
+from phf.evaluate.protocol import EvalContext, Workload
 from phf.evaluate.redteam.attack import COUNTS, START, Attack
 from phf.evaluate.redteam.attackers import Attempt, FewShot, Recombine, Red
 from phf.evaluate.redteam.items import Items, instruction_for, items_for
@@ -113,6 +113,11 @@ class RedTeam:
     def asks(self) -> int:
         """The most answers that may be requested of the red model."""
         return self.trials * self.rounds * self.new * self.tries
+
+    def workload(self) -> Workload:
+        """Return what it amounts to: at most so many prompts continued and scored, and answers asked of the red model."""
+        texts = self._texts(self.start)
+        return Workload(texts, self.max_tokens, 2 * texts, asked={self.red: self.asks})
 
     def reads(self) -> dict[str, str]:
         """Return the inputs besides the fields that affect the result: the prompts and the red model's weights."""
