@@ -33,6 +33,19 @@ def test_the_tree_names_every_module():
     assert named == {str(path.relative_to(root)) for path in root.rglob("*.py")}
 
 
+def test_the_paper_page_names_tests_and_recipes_that_are_there():
+    page = (PROJECT / "docs/paper.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", page)
+    assert len(named) >= 20
+    for file, test in named:
+        assert f"\ndef {test}(" in (PROJECT / "tests" / file).read_text(), f"{file}::{test}"
+    for recipe in re.findall(r"phf run (recipes/\S+?\.yaml)", page):
+        for task in ("toxicity", "pii", "pep8") if "TASK" in recipe else ("",):
+            made = config.read_recipe(PROJECT / recipe.replace("TASK", task))
+            for run in re.findall(rf"{re.escape(recipe)}`?((?: --only \S+)+)", page):
+                assert set(re.findall(r"--only ([\w-]+)", run)) <= set(made.runs), recipe
+
+
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").rglob("*.md"))]
 RECIPES = [(path, number, block) for path in DOCUMENTS for number, block in enumerate(blocks(path, "yaml"))]
 

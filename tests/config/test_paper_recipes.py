@@ -99,6 +99,10 @@ def test_curves_are_of_what_is_cheap(task):
     assert everywhere == {"no-prompt", "kl"}
 
 
+def test_the_page_plots_the_papers_score(task):
+    assert read(task).report.y == "no-prompt.misalignment_with_cut"
+
+
 def test_samples_are_scored_as_published():
     toxicity = read("toxicity")
     samples = toxicity.evaluate.evaluations["no-prompt"].fields
