@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phf.formatting import duration, percent
+
 if TYPE_CHECKING:
     from phf.config import Recipe
     from phf.pipeline import Estimate, Item, Need
@@ -50,7 +52,7 @@ def show_plan(recipe: "Recipe", out: Path, only: Sequence[str], as_json: bool) -
     for note in found.notes:
         terminal.say(f"Note: {note}.")
     unknown = f", and {found.unknown} of {len(found.items)} items whose time is not known" if found.unknown else ""
-    terminal.say(f"Left: {_duration(found.seconds)} on this machine, {found.at_once} runs at a time{unknown}.")
+    terminal.say(f"Left: {duration(found.seconds)} on this machine, {found.at_once} runs at a time{unknown}.")
     terminal.say("Training and sampling were measured for some seconds; --json says for each item what its time stands on.")
     terminal.say("Dry run: nothing was started.")
 
@@ -59,7 +61,7 @@ def _row(items: Sequence["Item"]) -> list[str]:
     done = sum(item.done for item in items) / len(items)
     tokens, samples = (sum(getattr(item, key) for item in items) for key in ("tokens", "samples"))
     known = [item.seconds for item in items if item.seconds is not None]
-    time = _duration(sum(known)) if known else "not known"
+    time = duration(sum(known)) if known else "not known"
     if known and len(known) < len(items):
         time = f"{time} + {len(items) - len(known)} not known"
     counts = [f"{count:,}" if count else "" for count in (tokens, samples)]
@@ -72,19 +74,11 @@ def _requests(items: Sequence["Item"]) -> str:
 
 
 def _time(item: "Item") -> str:
-    return "not known" if item.seconds is None else _duration(item.seconds)
+    return "not known" if item.seconds is None else duration(item.seconds)
 
 
 def _done(share: float) -> str:
-    return "all" if share == 1 else f"{share:.0%}" if share else ""
-
-
-def _duration(seconds: float) -> str:
-    """Write a duration in the unit that suits it."""
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2g} s" if seconds else "none"
+    return "all" if share == 1 else percent(share) if share else ""
 
 
 def _size(size: float) -> str:

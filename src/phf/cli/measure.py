@@ -148,8 +148,8 @@ def _interval(found: dict[tuple[str, str], "Record"], name: str, metric: str) ->
     """Write a measured number with its interval, if it has one; "" if it was not measured."""
     if (name, metric) not in found:
         return ""
-    ends = [found[name, f"{metric}.{end}"].value for end in ("low", "high") if (name, f"{metric}.{end}") in found]
-    value, *ends = (_number(metric, number) for number in (found[name, metric].value, *ends))
+    bounds = [found[name, f"{metric}.{end}"].value for end in ("low", "high") if (name, f"{metric}.{end}") in found]
+    value, *ends = (_number(metric, number) for number in (found[name, metric].value, *bounds))
     return f"{value} [{', '.join(ends)}]" if len(ends) == 2 and "nan" not in ends else value
 
 

@@ -47,7 +47,8 @@ def _show(found: "WorkStatus") -> None:
         say("Training left: not known before a run has trained for some steps.")
     elif left:
         say(f"Training left: about {duration(left)} at the speed so far; evaluations come on top.")
-    if not found.at_work and any(stage.state != "done" for stage in (*found.stages, *found.runs)):
+    states = [*(stage.state for stage in found.stages), *(run.state for run in found.runs)]
+    if not found.at_work and any(state != "done" for state in states):
         recipe = found.folder / "recipe.yaml"
         say(f"Next: phf run {recipe if recipe.exists() else 'RECIPE'} --out {found.folder}")
 

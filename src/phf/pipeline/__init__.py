@@ -17,6 +17,7 @@ from phf.pipeline.needs import find_needs as find_needs
 from phf.pipeline.plan import init_run
 from phf.pipeline.plan import select as select
 from phf.pipeline.stages import train_and_evaluate
+from phf.pipeline.status import RunStatus as RunStatus
 from phf.pipeline.status import WorkStatus as WorkStatus
 from phf.pipeline.status import find_status as find_status
 from phf.pipeline.workers import Job, run_jobs
