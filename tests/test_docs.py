@@ -13,6 +13,8 @@ import yaml
 import phf
 from phf import config, pipeline
 from phf.export import export
+from phf.formatting import short_count
+from phf.pipeline.plan import schedule
 from support import tiny_corpora as tiny
 
 PROJECT = Path(__file__).parents[1]
@@ -74,6 +76,20 @@ def test_every_whole_recipe_runs_down_to_the_plot(block, tmp_path, monkeypatch):
     page = pipeline.run(config.read_recipe(Path("recipe.yaml"), TINY + small), Path("work"))
     assert list((page.parent / "figures").glob("*.svg"))
     assert all(name in page.read_text() for name in recipe.runs)
+
+
+def test_the_table_of_what_recipes_take_says_their_runs_and_tokens():
+    page = (PROJECT / "docs/speed.md").read_text()
+    rows = re.findall(r"^\| `phf (demo|run)([^`]*)` \| (\d+) \| (\S+) \|", page, re.M)
+    assert len(rows) >= 6
+    for command, words, runs, tokens in rows:
+        name, *options = words.split() if command == "run" else ["pii-demo", *words.split()]
+        recipe = config.read_recipe(config.shipped_recipes()[name]).expanded()
+        only = [word for word in options if not word.startswith("--")]
+        only = ["mle", "conditional"] if command == "demo" and "--all" not in options else only
+        names = only or list(recipe.runs)
+        plans = [schedule(recipe, run) for run in names]
+        assert (len(names), short_count(sum(plan.steps * plan.step_tokens for plan in plans))) == (int(runs), tokens), words
 
 
 def test_the_snippets_of_integrations_run_as_pasted(tmp_path):
