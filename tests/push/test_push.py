@@ -260,6 +260,15 @@ def test_the_command_writes_the_folder_or_uploads_it(work, tmp_path, hub, monkey
     assert set(there) - {".gitattributes"} == {path.name for path in (tmp_path / "hub/me--tiny").iterdir()}
 
 
+def test_a_dry_run_prints_json_for_programs(work, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exited:
+        main(["push", str(work / "runs/mle"), "me/tiny", "--dry-run", "--out", str(tmp_path / "out"), "--json"])
+    assert not exited.value.code
+    said = json.loads(capsys.readouterr().out)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(said["files"])
+    assert said["files"]["README.md"] == (tmp_path / "out/README.md").stat().st_size
+
+
 def test_nothing_that_exists_is_written_over(work, tmp_path):
     pushed(work / "runs/mle", tmp_path)
     with pytest.raises(InputError, match="exists already; delete it, or choose another folder with --out"):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from phf.cli.options import say
+from phf.cli.options import AsJson, say, say_json
 
 
 def push(
@@ -19,6 +19,7 @@ def push(
     card: Annotated[Path | None, typer.Option(help="Push this card instead of the generated one.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder to --out; upload nothing, ask nothing.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for --dry-run; hub/OWNER--NAME by default.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Upload a run's checkpoint or an annotated corpus to the Hugging Face hub, with a card.
 
@@ -41,13 +42,21 @@ def push(
     if dry_run:
         folder = out or Path("hub") / name.replace("/", "--")
         write_folder(repository, folder)
+        if as_json:
+            files = {file: repository.size(file) for file in sorted(repository.files)}
+            say_json({"kind": repository.kind, "url": repository.url, "folder": folder, "files": files})
+            return
         say(f"To upload to {where}{', private' if private else ''}:")
         terminal.table("", ["file", "bytes"], rows)
         say(f"Wrote: {folder}: {total}. Dry run: nothing was uploaded")
         say(f"Next: read {folder}/README.md; push an edited one with --card {folder}/README.md")
         return
-    say(f"Uploading {total} to {where}")
+    if not as_json:
+        say(f"Uploading {total} to {where}")
     address, deleted = upload(repository, private)
+    if as_json:
+        say_json({"kind": repository.kind, "url": address, "deleted": deleted})
+        return
     if deleted:
         say(f"Deleted there, left by an earlier push: {', '.join(deleted)}")
     say(f"Pushed: {address}")
