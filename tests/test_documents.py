@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phf import checksums
 from phf.artifacts import write_json
 from phf.config import Component
 from phf.documents import AnnotatedCorpus, Document, content_id, is_held_out, parts, read_annotated, write_part
@@ -96,14 +97,14 @@ def test_one_flipped_bit_in_a_part_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("size", [None, 10])
-def test_parts_are_compared_with_their_sizes_in_the_manifest(tmp_path, size):
+def test_parts_are_compared_with_their_recorded_sizes(tmp_path, size):
     path = tmp_path / "part-00000.parquet"
     write_part(path, [Document("a", ["x"], np.zeros(1, np.float32))])
-    files = {path.name: {"bytes": path.stat().st_size, "blake2b": ""}}
-    write_json(tmp_path / "manifest.json", {"finished": True, "made_from": {}, "files": files})
+    checksums.record(path)
+    write_json(tmp_path / "manifest.json", {"finished": True, "made_from": {}})
     AnnotatedCorpus(tmp_path)
     path.unlink() if size is None else os.truncate(path, size)
-    with pytest.raises(InputError, match=r"part-00000\.parquet: (missing|10 bytes, but [\d,]+ were written)"):
+    with pytest.raises(InputError, match=r"part-00000\.parquet: (missing|damaged: it has 10 bytes, but [\d,]+ were written)"):
         AnnotatedCorpus(tmp_path)
 
 

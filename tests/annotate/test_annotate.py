@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phf import config
+from phf import checksums, config
 from phf.annotate import annotate, parts, ray_executor, resources
 from phf.annotate.supervisor import WorkerSupervisor
 from phf.corpora import Row
@@ -249,20 +249,20 @@ def test_a_finished_part_that_is_missing_or_truncated_is_scored_again(tmp_path, 
     assert annotate(corpus, options(), tmp_path / "out").was_finished
 
 
-def test_the_manifest_holds_size_and_checksum_of_each_part(tmp_path):
+def test_size_and_checksum_of_each_part_are_recorded(tmp_path):
     annotate(corpus_of(tmp_path / "c.jsonl", poem(25)), options(), tmp_path / "out")
-    files = json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]
-    contents = parts_of(tmp_path / "out")
-    assert files == {
-        name: {"bytes": len(content), "blake2b": hashlib.blake2b(content, digest_size=16).hexdigest()}
-        for name, content in contents.items()
-    }
+    recorded = checksums.read(tmp_path / "out")
+    assert set(recorded) == {*parts_of(tmp_path / "out"), "manifest.json", "journal.jsonl", "quarantine.jsonl"}
+    for name, content in parts_of(tmp_path / "out").items():
+        assert recorded[name].bytes == len(content)
+        assert recorded[name].blake2b == hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"finished": true, "made_from": {}}', '{"finished": false, "made_from": 1}'])
 def test_a_manifest_of_another_shape_is_an_input_error(tmp_path, content):
     corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
     annotate(corpus, options(), tmp_path / "out")
+    checksums.forget(tmp_path / "out")
     (tmp_path / "out" / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest\.json: not the manifest of an annotated corpus"):
         annotate(corpus, options(), tmp_path / "out")
@@ -271,6 +271,7 @@ def test_a_manifest_of_another_shape_is_an_input_error(tmp_path, content):
 def test_a_journal_of_another_shape_is_an_input_error(tmp_path):
     corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
     annotate(corpus, options(), tmp_path / "out")
+    checksums.forget(tmp_path / "out")
     for content in ("[1]\n", "{}\n", "x\n", '{"part": 0}\n', "\xff\n"):
         (tmp_path / "out" / "journal.jsonl").write_bytes(content.encode("latin-1"))
         with pytest.raises(InputError, match=r"journal\.jsonl, line 1: not a line that phf wrote"):
@@ -328,6 +329,7 @@ def test_a_scorer_or_segmenter_that_cannot_work_stops_at_once(tmp_path):
 def test_a_disk_that_cannot_be_written_is_an_error_not_a_bad_document(tmp_path):
     corpus = corpus_of(tmp_path / "c.jsonl", poem(5))
     annotate(corpus, options(), tmp_path / "out")
+    checksums.forget(tmp_path / "out")
     manifest = tmp_path / "out" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": False}))
     (tmp_path / "out" / "part-00000.parquet").unlink()
@@ -346,7 +348,9 @@ def test_a_limit_on_file_sizes_is_an_error_that_names_the_file(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, program, corpus.inputs[0], tmp_path / "out"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert re.search(r"InputError: .*part-00000\.parquet: cannot be written: .*File too large", done.stderr), done.stderr[-500:]
+    assert re.search(r"InputError: .*part-00000\.parquet: could not be written: .*File too large", done.stderr), done.stderr[
+        -500:
+    ]
     assert not (tmp_path / "out" / "part-00000.parquet").exists()
 
 
@@ -471,6 +475,7 @@ def test_ray_writes_what_the_local_engine_writes(tmp_path):
     assert quarantine(tmp_path / "ray") == quarantine(tmp_path / "local")
     assert (summary.documents, summary.failed) == (45, 1)
     # What Ray began, this machine alone may end.
+    checksums.forget(tmp_path / "ray")
     manifest = tmp_path / "ray" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": False}))
     (tmp_path / "ray" / "part-00002.parquet").unlink()

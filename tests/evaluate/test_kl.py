@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from phf import config, evaluate, lm, per_example
+from phf import checksums, config, evaluate, lm, per_example
 from phf.documents import Document
 from phf.errors import InputError
 from phf.evaluate.kl import ForwardKL
@@ -193,6 +193,7 @@ def test_a_broken_file_of_the_reference_is_named(tmp_path, coins):
     measure, setting = ForwardKL("reference", n=5), settings(tmp_path)
     take(measure, Coin(0.5, 0.2), setting)
     (file,) = (tmp_path / "shared").glob("references/*/texts.parquet")
+    checksums.forget(file.parent)
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match=r"texts\.parquet: not what `phf evaluate` keeps"):
         take(measure, Coin(0.5, 0.2), setting)

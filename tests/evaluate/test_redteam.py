@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phf import lm, plugins
+from phf import checksums, lm, plugins
 from phf.errors import InputError
 from phf.evaluate import redteam as redteam_module
 from phf.evaluate.protocol import EvalContext
@@ -219,6 +219,7 @@ def test_an_attack_of_something_else_begins_anew_and_leaves_the_other_alone(tmp_
 
 def test_a_damaged_journal_is_an_error(tmp_path):
     take(small(), tmp_path)
+    checksums.forget(journal_of(tmp_path).parent)
     journal_of(tmp_path).write_text("nonsense\n")
     with pytest.raises(InputError, match=r"damaged .* delete it"):
         take(small(), tmp_path)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from phf import config, lm
+from phf import checksums, config, lm
 from phf.objectives import MLE
 from phf.tokenize import tokenize
 from phf.tokens import TokenStore, encode
@@ -48,6 +48,7 @@ def test_documents_begin_alike_in_training_sampling_and_measuring(tmp_path, kind
     # Without phf's notes, the tokenizer's own tokens decide.
     shutil.copytree(folder, tmp_path / "copy")
     (tmp_path / "copy/phf.json").unlink()
+    checksums.forget(tmp_path / "copy")
     own = lm.load(str(tmp_path / "copy"))
     own_start = own.tokenizer.convert_tokens_to_ids(named.get("bos_token", "<|endoftext|>"))
     assert own.start == own_start
@@ -63,6 +64,7 @@ def test_texts_are_cut_as_the_corpus_was(tmp_path):
     notes = json.loads((folder / "phf.json").read_text())
     assert notes["segmenter"] == {"name": "sentences", "space": "after"}
     notes["segmenter"]["space"] = "before"
+    checksums.forget(folder)
     (folder / "phf.json").write_text(json.dumps(notes))
     assert lm.load(str(folder)).encoder.segments("One. Two.") == ["One.", " Two."]
     notes["segmenter"] = "sentences"

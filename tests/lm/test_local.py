@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from phf import lm
+from phf import checksums, lm
 from phf.errors import InputError
 from phf.lm import sampler
 from phf.lm.nucleus import sample_nucleus
@@ -355,6 +355,7 @@ def test_a_run_is_its_latest_checkpoint(tmp_path):
 def test_a_folder_without_notes_of_phf_is_a_plain_model(tmp_path):
     folder = shutil.copytree(checkpoint(tmp_path) / "checkpoints" / "step-3", tmp_path / "copy")
     (folder / "phf.json").unlink()
+    checksums.forget(folder)
     loaded = lm.load("hf:" + str(folder))
     assert loaded.generate(["The reader"], Sampling(max_tokens=10))
     assert loaded.logprobs(["The reader opens."]) < 0
@@ -380,6 +381,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path, spec, control, says):
     checkpoint(tmp_path / "conditional", controls=CONTROLS)
     for name, file in (("torn", "phf.json"), ("broken", "config.json")):
         folder = checkpoint(tmp_path / name) / "checkpoints" / "step-3"
+        checksums.forget(folder)
         (folder / file).write_text("{" if name == "torn" else json.dumps({"model_type": "no-such-model"}))
     with pytest.raises(InputError) as error:
         lm.load(spec.format(tmp=tmp_path), control)

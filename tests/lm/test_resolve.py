@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from phf import lm, plugins
+from phf import checksums, lm, plugins
 from phf.errors import InputError
 from phf.hub import HubModel
 from support.checkpoints import CONTROLS, checkpoint
@@ -131,6 +131,7 @@ def test_a_checkpoint_of_a_run_without_its_notes_is_an_error_and_any_other_folde
     shutil.copytree(step, tmp_path / "copy")
     for folder in (step, tmp_path / "copy"):
         (folder / "phf.json").unlink()
+    checksums.forget(tmp_path / "copy")
     for spec in (str(run), f"{run}@3", str(step), f"hf:{step}"):
         with pytest.raises(InputError, match=r"step-3/phf.json: missing.*copy the folder out of checkpoints"):
             lm.load(spec)
@@ -154,6 +155,7 @@ def test_a_checkpoint_of_a_run_without_its_notes_is_an_error_and_any_other_folde
 )
 def test_notes_that_training_did_not_write_are_an_error(tmp_path, content):
     run = checkpoint(tmp_path, controls=CONTROLS)
+    checksums.forget(run / "checkpoints" / "step-3")
     (run / "checkpoints" / "step-3" / "phf.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"phf.json: not what `phf train` writes"):
         lm.load(str(run))
@@ -183,6 +185,7 @@ def test_a_fingerprint_covers_weights_tokenizer_and_notes(tmp_path, name):
     assert lm.load(str(run)).fingerprint() == before == lm.fingerprint(f"{run}@3")
     file = run / "checkpoints" / "step-3" / name
     content = bytearray(file.read_bytes())
+    checksums.forget(file.parent)
     position = content.index(b'"tiny"') + 1 if name == "phf.json" else len(content) - 3
     content[position] ^= 1
     file.write_bytes(content)
@@ -284,6 +287,7 @@ def test_without_control_is_what_any_model_and_server_may_be_asked_for(tmp_path)
 
 def with_notes(run, **changes):
     file = run / "checkpoints" / "step-3" / "phf.json"
+    checksums.forget(file.parent)
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     return str(run)
 

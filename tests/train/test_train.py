@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from phf import config, plugins
+from phf import checksums, config, plugins
 from phf.config import yaml
 from phf.errors import InputError, Stopped
 from phf.train import train
@@ -494,6 +494,7 @@ def test_a_run_of_the_first_release_can_be_resumed(tokens, tmp_path):
     recorded = yaml.read_yaml(path)
     del recorded["objective"]["value"]
     del recorded["train"]["kernel"]
+    checksums.forget(path.parent)
     path.write_text(yaml.to_yaml(recorded))
     assert go(tokens, tmp_path / "run", "awr").already_done
     with pytest.raises(InputError, match=r'objective\.value was "linear", now "sigmoid"'):

@@ -194,17 +194,22 @@ def _find(spec: str) -> Checkpoint:
 
 def _of_folder(folder: Path) -> Checkpoint:
     """Return a folder's model: phf's own by its notes, any other by its tokenizer."""
-    checksums.check_folder(folder)
+    if (folder / CHECKPOINT_NOTES).is_file() or not _is_of_run(folder):
+        checksums.check_folder(folder)
     return _described(folder)
+
+
+def _is_of_run(folder: Path) -> bool:
+    return folder.resolve() in RunFolder.of_checkpoint(folder.resolve()).checkpoints().values()
 
 
 def _described(folder: Path) -> Checkpoint:
     notes_file = folder / CHECKPOINT_NOTES
     if not notes_file.is_file():
-        if folder.resolve() in RunFolder.of_checkpoint(folder.resolve()).checkpoints().values():
+        if _is_of_run(folder):
             raise InputError(
                 f"{notes_file}: missing, so nobody knows how this checkpoint was trained, nor its control tokens; restore it, or "
-                "copy the folder out of checkpoints/ to read it as any Hugging Face model"
+                f"copy the folder out of checkpoints/, without {checksums.CHECKSUMS}, to read it as any Hugging Face model"
             )
         return Checkpoint(str(folder), folder.name, 0, _control_tokens(folder), None)
     notes: Any = artifacts.read_json(notes_file)

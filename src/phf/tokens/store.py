@@ -140,9 +140,9 @@ def _check_meta(path: Path, meta: dict[str, Any]) -> None:
         "shards": isinstance(meta.get("shards"), list) and all(isinstance(size, int) and size >= 0 for size in sizes),
         "dtype": meta.get("dtype") in ("uint16", "uint32"),
         "document_start": isinstance(meta.get("document_start"), int),
-        "vocab_size": isinstance(meta.get("vocab_size"), int),
-        "made_from": isinstance(meta.get("made_from"), dict),
-        "counts": isinstance(meta.get("counts"), dict),
+        "vocab_size": isinstance(meta.get("vocab_size", 0), int),
+        "made_from": isinstance(meta.get("made_from", {}), dict),
+        "counts": isinstance(meta.get("counts", {}), dict),
     }
     if wrong := [key for key, is_whole in whole.items() if not is_whole]:
         found = f"its {wrong[0]!r} is {meta[wrong[0]]!r:.60}" if wrong[0] in meta else f"it has no {wrong[0]!r}"
