@@ -23,7 +23,17 @@ PARTS = {
     "together": stages.together,
     "breakouts": breakouts.breakouts,
 }
-RESULTS = Path(__file__).parents[1] / "results" / "reliability.jsonl"
+PROJECT = Path(__file__).parents[1]
+RESULTS, PAGE = PROJECT / "results" / "reliability.jsonl", PROJECT / "docs" / "reliability.md"
+MEANINGS = {
+    "recipes": "recipes of the repository with one to three mutations: read, or refused in one line",
+    "corpora": "small corpora of each format with one to four mutations, likewise",
+    "kills": "stages killed at moments spread over their duration, then run again: the undisturbed result, no process left",
+    "damage": "files of every output damaged in one of seven ways: named with exit 2, or the undisturbed result",
+    "together": "each stage started twice on one folder: one works, the other exits with 2",
+    "breakouts": "all escape probes in the sandbox at once",
+}
+START, END = "<!-- table -->\n", "<!-- /table -->"
 
 
 def main() -> None:
@@ -48,11 +58,26 @@ def main() -> None:
                     print(f"   FAILED {failed[-1]}", flush=True)
         failures += len(failed)
         print(f"   {tried - len(failed)} of {tried} held", flush=True)
-        command = " ".join(["python -m attacks", name, "--seed", str(options.seed)])
+        count = f" --count {options.count}" if extra else ""
+        command = f"python -m attacks {name} --seed {options.seed}{count}"
         row = {"attack": name, "seed": options.seed, "tried": tried, "held": tried - len(failed), "failures": failed}
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row | {"stamp": dataclasses.asdict(stamp()) | {"command": command}}, ensure_ascii=False) + "\n")
+    write_table()
     sys.exit(1 if failures else 0)
+
+
+def write_table() -> None:
+    """Write the newest row of each part into docs/reliability.md."""
+    rows = {row["attack"]: row for row in map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())}
+    lines = ["| attack | what was tried | tried | held | seed | commit |", "|---|---|---:|---:|---:|---|"]
+    for name, meaning in MEANINGS.items():
+        if row := rows.get(name):
+            commit = row["stamp"]["commit"] or "?"
+            lines.append(f"| `{name}` | {meaning} | {row['tried']} | {row['held']} | {row['seed']} | `{commit}` |")
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    PAGE.write_text(before + START + "\n" + "\n".join(lines) + "\n\n" + END + rest.split(END)[1], encoding="utf-8")
 
 
 if __name__ == "__main__":
