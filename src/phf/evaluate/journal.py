@@ -35,6 +35,8 @@ class Journal:
                 reason = str(change).removeprefix(f"{self.records}: already made from something else: ").split(". Choose")[0]
                 log.info("%s of %s at step %d is made again: %s", name, self.run, self.step, reason)
             return None
+        for path in (self.folder.samples_of(name, self.step), self.folder.per_example_of(name, self.step)):
+            checksums.verify(path)  # what is left alone is whole
         return found or None
 
     def add(self, name: str, made_from: dict[str, Any], records: Sequence[Record]) -> None:
