@@ -632,7 +632,7 @@ def test_the_scale_of_misalignment_follows_its_intervals(low, high, ticks):
 def test_numbers_are_written_to_two_digits_of_their_intervals():
     share = metrics.describe("hit_share")
     one = metrics.Measured(0.01234, 0.0101, 0.0145, 0.001, 400, 1)
-    assert metrics.write(one.value, metrics.decimals([one], share), share) == "1.23 %"
+    assert metrics.write(one.value, metrics.decimals([one], share), share) == "1.23%"
     assert metrics.write_interval(one, 2, share) == "[1.01, 1.45]"
     assert metrics.write(-0.01234, 2, share, sign=True) == "−1.23 points"
     none = metrics.Measured(0.0, 0.0, 0.0, 0.0, 400, 1)

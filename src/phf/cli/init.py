@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from phf import artifacts, plugins
-from phf.cli.options import AsJson, done, say, say_json, scorer_named
+from phf.cli.options import AsJson, done, say_json, scorer_named
 from phf.errors import InputError
 
 _COUNTS_FINDINGS = ("pep8", "pep8-ruff", "pii", "regex")
@@ -113,8 +113,8 @@ def _ask(question: str, option: str, choices: dict[str, str], default: str | Non
         known = f" ({', '.join(choices)})" if choices else ""
         raise InputError(f"{option}: not given, and there is no terminal to ask on; add {option}{known}")
     for name, about in choices.items():
-        say(f"  {name}: {about}")
-    return str(typer.prompt(question, default=default)).strip()
+        typer.echo(f"  {name}: {about}", err=True)  # what is asked is no output
+    return str(typer.prompt(question, default=default, err=True)).strip()
 
 
 def _is_terminal() -> bool:
