@@ -33,11 +33,12 @@ test: venv  ## Run the test suite
 test-slow: venv  ## Run the slow tests too
 	$(VENV)/bin/pytest -m 'slow or not slow'
 
-test-integrations: venv  ## Install Megatron and TRL into an environment of their own, and have them read what phf writes
+test-integrations: venv  ## Install Megatron, TRL and MLflow into an environment of their own, and have them read what phf writes
 	$(PYTHON) -m venv $(VENV)-integrations
 	$(VENV)-integrations/bin/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	$(VENV)-integrations/bin/pip install --quiet --no-deps megatron-core trl
-	$(VENV)-integrations/bin/pytest tests/integrations tests/export
+	$(VENV)-integrations/bin/pip install --quiet mlflow-skinny
+	$(VENV)-integrations/bin/pytest tests/integrations tests/export tests/push tests/trackers
 
 test-browser: venv  ## Install Chromium (apt-get, as root) and axe-core (npm), and try the report's page in them
 	apt-get update -qq

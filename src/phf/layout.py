@@ -86,6 +86,16 @@ class RunFolder:
         return former if former.exists() and not path.exists() else path
 
     @property
+    def trackers(self) -> Path:
+        """Which trackers the run is in, under which identifier, and what they were sent."""
+        return self.path / "trackers.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
     def redteam(self) -> Path:
         """The folder of the prompts that attacks found."""
         return self.path / "redteam"

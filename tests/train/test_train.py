@@ -231,7 +231,7 @@ def test_nothing_is_written_before_training(tokens, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     component, options = config.Component(name="mle"), tiny.train_options()
     run, _ = _prepare(tokens, tmp_path / "run", "run", component, options)
-    trainer = trainer_module.Trainer(run, distributed.setup(options, False, tmp_path / "run"))
+    trainer = trainer_module.Trainer(run, distributed.setup(options, False))
     assert trainer.setup() == 16
     assert sorted(tmp_path.rglob("*")) == before
     trainer.train()

@@ -118,7 +118,7 @@ def _measure(
     with terminal.progress(quiet) as progress:
         return folder, run_evaluate(
             model, corpus, made.evaluate, folder, held_out, evaluations, progress,
-            objectives=[run.objective for run in made.runs.values()],
+            objectives=[run.objective for run in made.runs.values()], trackers=made.train.trackers,
         )  # fmt: skip
 
 

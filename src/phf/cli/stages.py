@@ -131,7 +131,9 @@ def train(
         raise InputError(f"--only {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
     folder = out or WorkFolder(Path()).run(name)
     with terminal.progress(quiet) as progress:
-        summary = run_train(tokens, folder, name, made.runs[name].objective, made.train_of(name), progress)
+        summary = run_train(
+            tokens, folder, name, made.runs[name].objective, made.train_of(name), progress, made.name if recipe else None
+        )
     if os.environ.get("RANK", "0") != "0":  # torchrun: one process speaks
         return
     done(

@@ -171,7 +171,7 @@ class Train(Strict):
     shard: bool = False
     """Shard weights, gradients and optimizer over the processes of `torchrun` (FSDP)."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = []
-    """Experiment trackers beside metrics.jsonl, which is always written."""
+    """Experiment trackers, which get metrics, configuration, records and samples; the run's own files are always written."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

@@ -28,11 +28,12 @@ from phf.evaluate.protocol import (
     hashed_subset,
 )
 from phf.evaluate.thresholds import CorpusThresholds, default_threshold, objectives_beside
-from phf.layout import WorkFolder
+from phf.layout import RunFolder, WorkFolder
 from phf.locks import locks_output
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
 from phf.records import Record
+from phf.trackers import track_evaluations
 
 __all__ = [
     "EvalContext", "Evaluation", "EvaluationJob", "HasThresholds", "HasWorkload", "NamedModel", "OfControl", "OfSamples",
@@ -53,6 +54,7 @@ def evaluate(
     on_progress: Listener = silent,
     named: NamedModel | None = None,
     objectives: Sequence[config.Component] = (),
+    trackers: Sequence[str] = (),
 ) -> list[Record]:
     """Make every evaluation of a recipe, of a run's last checkpoint or of all, and append its records to `records.jsonl`.
 
@@ -71,6 +73,7 @@ def evaluate(
         named: what is known of a model that phf did not train; its scorer and segmenter serve where there is no corpus.
         objectives: those of the recipe's runs, whose threshold is the default of evaluations; by default those of the runs that
             lie beside `out`.
+        trackers: that get the records and samples too, besides those that the run was trained with.
 
     Returns:
         The records of all evaluations asked for, new and old.
@@ -96,6 +99,7 @@ def evaluate(
         last = number == len(checkpoints)
         names = [name for name in wanted if last or options.checkpoints_of(name) == "all"]
         records += stage.measure(checkpoint, names, asked_for=evaluations is not None)
+    track_evaluations(RunFolder(out), named.run if named else out.resolve().name, trackers)
     return records
 
 

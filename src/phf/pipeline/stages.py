@@ -22,7 +22,10 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, on_pr
     train(work.tokens, folder, name, run.objective, options, on_progress)
     held_out, objectives = recipe.tokenize.held_out, _objectives(recipe)
     spec = f"{folder}?trust_remote_code=true" if options.trust_remote_code else str(folder)
-    evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, objectives=objectives)
+    evaluate(
+        spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress,
+        objectives=objectives, trackers=options.trackers,
+    )  # fmt: skip
 
 
 def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progress: Listener) -> None:
@@ -44,7 +47,10 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progr
     with artifacts.whole_file(RunFolder(folder).config, recorded=True) as temporary:
         temporary.write_text(to_yaml(about), encoding="utf-8")
     held_out = recipe.tokenize.held_out
-    evaluate(spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, named, _objectives(recipe))
+    evaluate(
+        spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, named, _objectives(recipe),
+        recipe.train.trackers,
+    )  # fmt: skip
 
 
 def _objectives(recipe: config.Recipe) -> list[config.Component]:

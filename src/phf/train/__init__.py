@@ -1,5 +1,6 @@
 """The train stage: a token store and an objective to a run folder, resumable at every saved state."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phf import artifacts, config
+from phf import artifacts, config, trackers
 from phf.config import read_yaml, to_yaml
 from phf.errors import InputError
 from phf.layout import RunFolder
@@ -42,7 +43,13 @@ class Summary:
 
 @locks_output("train")
 def train(
-    tokens: Path, out: Path, name: str, objective: config.Component, options: config.Train, on_progress: Listener = silent
+    tokens: Path,
+    out: Path,
+    name: str,
+    objective: config.Component,
+    options: config.Train,
+    on_progress: Listener = silent,
+    project: str | None = None,
 ) -> Summary:
     """Train a model under an objective.
 
@@ -56,19 +63,22 @@ def train(
         objective: by name and fields; a quantile threshold is resolved on this corpus and recorded.
         options: model, budget, optimiser.
         on_progress: called after every line of metrics.
+        project: the run's project in trackers; by default the recipe's name, where the run lies in a recipe's work folder.
 
     Raises:
         InputError: for a budget below one batch, a corpus the objective cannot learn from, a folder that holds another run, a
             state that cannot be written, or a loss that is not finite (named with its step and documents; the last saved state
-            is kept).
+            is kept). MissingExtra without a tracker's library.
         Stopped: after SIGINT or SIGTERM, with the state saved.
     """
     from phf.train import distributed
     from phf.train.trainer import Trainer
 
+    trackers.check(options.trackers)
     run, remark = _prepare(tokens, out, name, objective, options)
+    run = dataclasses.replace(run, project=project)
     schedule = run.schedule
-    accelerator = distributed.setup(options, run.objective.needs_value, out)
+    accelerator = distributed.setup(options, run.objective.needs_value)
     made_from = _made_from(run)
     with accelerator.main_process_first():
         _check_same(run.folder, made_from)

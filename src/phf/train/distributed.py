@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,13 +18,12 @@ from phf.errors import InputError
 from phf.learner import Learner
 
 
-def setup(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
+def setup(options: config.Train, needs_value: bool) -> Accelerator:
     """Join the process group that `torchrun` or `accelerate launch` started, or be the only process.
 
     Args:
         options: of the run.
         needs_value: whether the learner has a value head.
-        out: the run's folder, for trackers.
 
     Raises:
         InputError: for options that do not fit the number of processes or the machine.
@@ -40,8 +38,6 @@ def setup(options: config.Train, needs_value: bool, out: Path) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision="bf16" if multiplies_in_bf16(options.precision) else "no",
         cpu=not torch.cuda.is_available(),
-        log_with=list(options.trackers) or None,
-        project_dir=str(out),
         kwargs_handlers=[unused],
     )
     world = accelerator.num_processes

@@ -26,6 +26,7 @@ class TrainRun:
         schedule: steps, phases, learning rate, and when something is saved.
         store: the corpus.
         init: the checkpoint that the run is initialised from; None for a new model.
+        project: its project in trackers; None for the recipe's name.
     """
 
     folder: RunFolder
@@ -35,6 +36,7 @@ class TrainRun:
     schedule: TrainSchedule
     store: TokenStore
     init: InitCheckpoint | None = None
+    project: str | None = None
 
     @property
     def options(self) -> Train:

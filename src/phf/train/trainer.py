@@ -18,6 +18,7 @@ from phf.learner import Learner
 from phf.objectives import MLE
 from phf.progress import Listener, Progress, silent
 from phf.tokens import TokenStore, View, load_tokenizer, matching_tokenizer
+from phf.trackers import Trackers, open_trackers
 from phf.train import distributed
 from phf.train.checkpoint import LoopState, load_state, save_checkpoint, save_state
 from phf.train.data_loader import Batch, DataLoader, Position
@@ -91,13 +92,15 @@ class Trainer:
             return
         writer = MetricsWriter(self.run.folder.metrics, self.position.step) if self.main else None
         store_check = StoreCheck(self.run.store)
-        if self.options.trackers:
-            self.accelerator.init_trackers(self.run.name)
         self.wrapped.train()
         if self.main:
             store_check.start()
         loop, self.started = self.loop, time.perf_counter()
-        with contextlib.closing(store_check), distributed.Signals(self.accelerator) as signals:
+        with (
+            contextlib.closing(store_check),
+            contextlib.closing(self._open_trackers()) as self.trackers,
+            distributed.Signals(self.accelerator) as signals,
+        ):
             for batch in self.batches.after(self.position):
                 facts = self._step(batch)
                 step = self.position.step
@@ -115,7 +118,11 @@ class Trainer:
                     break
                 if signal:
                     raise Stopped(signal, f"train {self.run.name}: stopped at step {step} of {self.schedule.steps}, and saved")
-        self.accelerator.end_training()
+
+    def _open_trackers(self) -> Trackers:
+        """Open the run's trackers, in one process alone."""
+        names = self.options.trackers if self.main else []
+        return open_trackers(self.run.folder, self.run.name, names, self.run.project, self.position.step)
 
     def _step(self, batch: Batch) -> dict[str, float]:
         """Take one optimiser step; return what it measured, means over the whole batch."""
@@ -183,7 +190,7 @@ class Trainer:
             line |= self._validate(self.held_out)
         if writer:
             writer.write(line, seconds)
-        self.accelerator.log({key: value for key, value in line.items() if key != "step"}, step=step)
+        self.trackers.log({f"train/{key}": value for key, value in line.items() if key != "step"}, step)
         shown = {"loss": line["loss"], "tokens/s": speed} | ({"MFU": percent(line["mfu"])} if "mfu" in line else {})
         whole = self.schedule.tokens(self.schedule.steps)
         self.on_progress(Progress(f"train {self.run.name}", self.schedule.tokens(step), whole, "tokens", shown))
