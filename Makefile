@@ -27,8 +27,8 @@ demo-all: venv  ## The same with all six objectives
 demo-pep8: venv  ## The same with Python source and pycodestyle
 	$(PHF) run pep8-demo --only mle --only conditional
 
-test: venv  ## Run the test suite
-	$(VENV)/bin/pytest
+test: venv  ## Run the test suite, in two processes
+	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 test-slow: venv  ## Run the slow tests too
 	$(VENV)/bin/pytest -m 'slow or not slow'
