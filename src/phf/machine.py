@@ -1,4 +1,4 @@
-"""What this machine offers a process: its cores, its memory, and how many files it may have open."""
+"""What this machine offers a process: its cores, its GPUs, its memory, and how many files it may have open."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,15 @@ _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it."""
+    import torch
+
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    visible = torch.cuda.device_count()
+    return names[:visible] if names != [""] else [str(index) for index in range(visible)]
 
 
 def total_memory() -> int:

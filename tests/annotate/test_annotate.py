@@ -420,7 +420,7 @@ def test_progress_counts_up_to_the_whole(tmp_path):
 
 def test_workers_are_spread_over_gpus_if_a_scorer_asks_for_one(monkeypatch):
     def environments(gpus, device="auto", **fields):
-        monkeypatch.setattr(resources, "_gpus", lambda: gpus)
+        monkeypatch.setattr(resources, "visible_gpus", lambda: gpus)
         scorer = "toy" if device is None else {"name": "toy-device", "device": device}
         return resources.worker_environments(options(scorer=scorer, **fields))
 

@@ -48,6 +48,15 @@ def test_side_by_side_is_one_by_one(tmp_path):
         assert {"annotate", "tokenize", "train mle", "train conditional"} <= stages
 
 
+def test_every_gpu_gets_a_run(tmp_path, monkeypatch):
+    made = recipe(tmp_path)
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 16)
+    for gpus, at_once in ([], 2), (["0"], 1), (["0", "1"], 2), (["0", "1", "2"], 2):
+        monkeypatch.setattr(pipeline, "visible_gpus", lambda gpus=gpus: gpus)
+        assert pipeline.jobs_at_once(made, 2) == at_once
+    assert pipeline.jobs_at_once(made.model_copy(update={"jobs": 3}), 5) == 3
+
+
 def test_a_failed_run_does_not_stop_its_neighbour(tmp_path):
     made = recipe(tmp_path, jobs=2, runs={"bad": {"name": "conditional", "threshold": 9.0}, "mle": "mle"})
     with pytest.raises(InputError, match="no segment is aligned"):

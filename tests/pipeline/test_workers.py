@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from phf.errors import InputError, Stopped
+from phf.pipeline import workers
 from phf.pipeline.workers import Job, run_jobs
 from phf.progress import Progress, silent
 
@@ -40,6 +42,38 @@ def stop_parent(folder, on_progress):
 def hold(folder, on_progress):
     (folder / f"{os.getpid()}.pid").touch()
     time.sleep(60)
+
+
+def note_gpu(folder, name, on_progress):
+    """Note the GPU that this process sees while at least one other process runs, so that each has its own."""
+    (folder / name).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "seen"),
+    [
+        (["4", "GPU-7"], {"a": "4", "b": "GPU-7"}),
+        ([], {"a": "all", "b": "all"}),
+    ],
+)
+def test_each_process_sees_a_gpu_of_its_own(tmp_path, monkeypatch, gpus, seen):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    run_jobs([Job(name, functools.partial(note_gpu, tmp_path, name)) for name in "ab"], 2, 1, silent, gpus)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == seen
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_a_process_more_than_gpus_shares_the_one_that_is_used_least():
+    pool = workers._Pool([], 3, 1, silent, ["2", "3"])
+    shared = []
+    for _ in range(3):
+        pool.workers.append(SimpleNamespace(gpu=pool._least_used_gpu()))
+        shared.append(pool.workers[-1].gpu)
+    assert shared == ["2", "3", "2"]
+    del pool.workers[1]
+    assert pool._least_used_gpu() == "3", "what is free again is given to the next"
 
 
 def test_jobs_send_progress_and_logs_and_wait_for_what_they_build_on(tmp_path, caplog):

@@ -1,9 +1,7 @@
 """Devices, cores and memory that scoring processes may use."""
 
-import os
-
 from phf import config
-from phf.machine import total_memory, usable_cores
+from phf.machine import total_memory, usable_cores, visible_gpus
 from phf.scorers import DeviceScorer, RemoteScorer, Scorer
 
 
@@ -20,7 +18,7 @@ def worker_environments(options: config.Annotate) -> list[dict[str, str]]:
     if any(isinstance(scorer, RemoteScorer) for scorer in _scorers(options)):
         return [{}] * (options.workers or 1)
     devices = scorer_devices(options)
-    gpus = _gpus() if devices else []
+    gpus = visible_gpus() if devices else []
     if gpus and not devices <= {"auto", "cuda"}:
         environments: list[dict[str, str]] = [{}]  # a GPU is asked for by its number: one worker, which sees all of them
     else:
@@ -30,14 +28,6 @@ def worker_environments(options: config.Annotate) -> list[dict[str, str]]:
 
 def _scorers(options: config.Annotate) -> list[Scorer]:
     return [config.build("scorers", component) for component in (options.scorer, *options.also.values())]
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    visible = torch.cuda.device_count()
-    return names[:visible] if names != [""] else [str(index) for index in range(visible)]
 
 
 def memory_per_worker(workers: int) -> float:

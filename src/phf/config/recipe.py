@@ -70,7 +70,7 @@ class Recipe(Strict):
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
     jobs: int | None = Field(default=None, ge=1)
-    """Runs trained and evaluated side by side; by default one on a GPU, as many as cores (at most the runs) without."""
+    """Runs trained and evaluated side by side; by default one on each GPU, as many as cores (at most the runs) without."""
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 from phf import artifacts, config
 from phf.layout import ORIGIN, WorkFolder
 from phf.locks import locks_output
-from phf.machine import usable_cores
+from phf.machine import usable_cores, visible_gpus
 from phf.pipeline.estimates import Estimate as Estimate
 from phf.pipeline.estimates import Item as Item
 from phf.pipeline.estimates import estimate as estimate
@@ -71,18 +71,16 @@ def _run(
 
 
 def _train_and_evaluate_all(recipe: config.Recipe, work: WorkFolder, names: list[str], on_progress: Listener) -> None:
-    """Train and evaluate runs, as many at a time as the machine serves well: one on a GPU, one a core without."""
+    """Train and evaluate runs, as many at a time as the machine serves well: one on each GPU, one a core without."""
     at_once = jobs_at_once(recipe, len(names))
     if at_once == 1:
         for name in names:
             train_and_evaluate(recipe, work, name, on_progress)
         return
     jobs = [Job(name, functools.partial(train_and_evaluate, recipe, work, name), init_run(recipe, name)) for name in names]
-    run_jobs(jobs, at_once, max(1, usable_cores() // at_once), on_progress)
+    run_jobs(jobs, at_once, max(1, usable_cores() // at_once), on_progress, visible_gpus())
 
 
 def jobs_at_once(recipe: config.Recipe, runs: int) -> int:
-    """Return how many of so many runs are trained side by side: `jobs`; else one on a GPU, one a core without."""
-    import torch
-
-    return min(recipe.jobs or (1 if torch.cuda.is_available() else usable_cores()), runs)
+    """Return how many of so many runs are trained side by side: `jobs`; else one on each GPU, one a core without."""
+    return min(recipe.jobs or len(visible_gpus()) or usable_cores(), runs)

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -37,7 +38,7 @@ class Job:
     after: str | None = None
 
 
-def run_jobs(jobs: Sequence[Job], at_once: int, threads: int, on_progress: Listener) -> None:
+def run_jobs(jobs: Sequence[Job], at_once: int, threads: int, on_progress: Listener, gpus: Sequence[str] = ()) -> None:
     """Run jobs, each in a process of its own.
 
     A failure stops no other job but those that build on it: nothing is cut down because another run's data is bad.
@@ -47,12 +48,14 @@ def run_jobs(jobs: Sequence[Job], at_once: int, threads: int, on_progress: Liste
         at_once: how many at a time.
         threads: of each process.
         on_progress: called with the progress of every job; what they log is logged here.
+        gpus: of this machine, as CUDA_VISIBLE_DEVICES names them: each process sees one, and shares it with others only
+            where there are more processes than GPUs. Without any, processes see what this one sees.
 
     Raises:
         Exception: of the first job that failed, once all have ended; an InputError for a process that was killed.
         Stopped: after SIGINT or SIGTERM, once every job has saved its state and stopped.
     """
-    pool = _Pool(jobs, at_once, threads, on_progress)
+    pool = _Pool(jobs, at_once, threads, on_progress, gpus)
     with _environment(OMP_NUM_THREADS=str(threads)), pool.stopping_on_signals():
         try:
             pool.run()
@@ -69,9 +72,10 @@ def run_jobs(jobs: Sequence[Job], at_once: int, threads: int, on_progress: Liste
 class _Pool:
     """The processes of the jobs that run now."""
 
-    def __init__(self, jobs: Sequence[Job], at_once: int, threads: int, on_progress: Listener) -> None:
+    def __init__(self, jobs: Sequence[Job], at_once: int, threads: int, on_progress: Listener, gpus: Sequence[str] = ()) -> None:
         self.waiting = list(jobs)
         self.at_once, self.threads, self.on_progress = at_once, threads, on_progress
+        self.gpus = list(gpus)
         self.workers: list[_Worker] = []
         self.succeeded: set[str] = set()
         self.failures: dict[str, Exception] = {}
@@ -96,10 +100,15 @@ class _Pool:
                     self.failures[job.name] = self.failures[str(job.after)]
             elif len(self.workers) < self.at_once and (job.after in self.succeeded or job.after is None):
                 self.waiting.remove(job)
-                self.workers.append(_Worker(job, self.threads))
+                self.workers.append(_Worker(job, self.threads, self._least_used_gpu()))
                 if self.signal:  # it came while the process was started
                     self.workers[-1].process.terminate()
         return bool(self.waiting)
+
+    def _least_used_gpu(self) -> str | None:
+        """Return the GPU that the fewest processes see, the first of several; None if there is none."""
+        used = Counter(worker.gpu for worker in self.workers)
+        return min(self.gpus, key=used.__getitem__, default=None)
 
     def _settle(self, worker: "_Worker") -> None:
         name, error = worker.job.name, worker.error
@@ -138,16 +147,23 @@ class _Pool:
 
 
 class _Worker:
-    """The process of one job, as its parent sees it."""
+    """The process of one job, as its parent sees it.
 
-    def __init__(self, job: Job, threads: int) -> None:
-        self.job = job
+    Args:
+        job: what it does.
+        threads: that it computes on.
+        gpu: the one that it sees; None to see what this process sees.
+    """
+
+    def __init__(self, job: Job, threads: int, gpu: str | None) -> None:
+        self.job, self.gpu = job, gpu
         self.error: Exception | None = None
         self.ended = False
         self.kills_before = processes.out_of_memory_kills()
         spawn = multiprocessing.get_context("spawn")
         self.connection, theirs = spawn.Pipe(duplex=False)
-        with theirs:
+        visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        with theirs, _environment(**visible):
             self.process = spawn.Process(target=_work, args=(job.call, theirs, threads, os.getpid()), name=f"phf {job.name}")
             self.process.start()
 
