@@ -20,6 +20,7 @@ PARTS = {
     "workers": "engine.workers",
     "memory": "engine.memory",
     "sentences": "engine.sentences",
+    "cluster": "cluster.cluster",
 }
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from phf import checksums, config
-from phf.annotate import annotate, parts, ray_executor, resources
+from phf.annotate import annotate, resources
 from phf.annotate.supervisor import WorkerSupervisor
 from phf.corpora import Row
 from phf.documents import read_annotated
@@ -433,58 +433,6 @@ def test_workers_are_spread_over_gpus_if_a_scorer_asks_for_one(monkeypatch):
     assert environments(["4", "7"], workers=3) == [*both, both[0]]
     assert environments(["0", "1"], "cuda:1", workers=None) == [{}]
     assert environments([], "cuda:1", workers=2) == [{}, {}]
-
-
-def test_what_ray_runs_gives_the_parts_of_the_local_engine(tmp_path):
-    """The task that reads and the actor that scores, run here one after the other as Ray would run them on a cluster."""
-    texts = poem(25)
-    texts[7] += "!crash\n"
-    corpus = corpus_of(tmp_path / "c.jsonl", texts)
-    annotate(corpus, options(max_failures=1.0), tmp_path / "local")
-    expected = parts_of(tmp_path / "local")
-    here = str(Path.cwd()), list(sys.path)
-    actor = ray_executor._Actor(options(), *here)
-    for table in ray_executor._read(None, corpus, 10, {1}, *here):
-        (done,) = actor(table).to_pylist()
-        assert not done["error"]
-        assert done["file"] == expected.pop(parts.part_name(done["part"]))
-        assert parts.part_from_json(done["summary"]).rows in (10, 5)
-    assert list(expected) == ["part-00001.parquet"]
-    (fault,) = ray_executor._read(None, config.Corpus(inputs=["no such"]), 10, set(), *here)
-    assert "no such file" in actor(fault).to_pylist()[0]["error"]
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_a_cluster_that_is_not_there_is_an_input_error(address):
-    with pytest.raises(InputError, match=f"annotate.address={address}: no Ray cluster there"):
-        ray_executor._check_address(address)
-    ray_executor._check_address(None)
-    ray_executor._check_address("auto")
-
-
-@pytest.mark.slow
-def test_ray_writes_what_the_local_engine_writes(tmp_path):
-    pytest.importorskip("ray")
-    texts = poem(45)
-    texts[7] += "!crash\n"
-    corpus = corpus_of(tmp_path / "c.jsonl", texts)
-    annotate(corpus, options(max_failures=1.0), tmp_path / "local")
-    over_ray = options(engine="ray", workers=2, max_failures=1.0)
-    summary = annotate(corpus, over_ray, tmp_path / "ray")
-    assert parts_of(tmp_path / "ray") == parts_of(tmp_path / "local")
-    assert quarantine(tmp_path / "ray") == quarantine(tmp_path / "local")
-    assert (summary.documents, summary.failed) == (45, 1)
-    # What Ray began, this machine alone may end.
-    checksums.forget(tmp_path / "ray")
-    manifest = tmp_path / "ray" / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "finished": False}))
-    (tmp_path / "ray" / "part-00002.parquet").unlink()
-    annotate(corpus, options(max_failures=1.0), tmp_path / "ray")
-    assert parts_of(tmp_path / "ray") == parts_of(tmp_path / "local")
-    with pytest.raises(InputError, match="no such file"):
-        annotate(config.Corpus(inputs=[str(tmp_path / "none.parquet")]), over_ray, tmp_path / "none")
-    with pytest.raises(InputError, match=r"document 'd0'.*Lossy do not join"):
-        annotate(corpus, options(engine="ray", segmenter="toy-lossy"), tmp_path / "lossy")
 
 
 KILLED = """

@@ -14,7 +14,8 @@ import pytest
 
 from phf.errors import InputError, Stopped
 from phf.pipeline import workers
-from phf.pipeline.workers import Job, run_jobs
+from phf.pipeline.jobs import Job
+from phf.pipeline.workers import run_jobs
 from phf.progress import Progress, silent
 
 
@@ -65,15 +66,14 @@ def test_each_process_sees_a_gpu_of_its_own(tmp_path, monkeypatch, gpus, seen):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-def test_a_process_more_than_gpus_shares_the_one_that_is_used_least():
-    pool = workers._Pool([], 3, 1, silent, ["2", "3"])
-    shared = []
+def test_a_process_more_than_gpus_shares_the_one_that_is_used_least(monkeypatch):
+    monkeypatch.setattr(workers, "_Process", lambda job, threads, gpu: SimpleNamespace(gpu=gpu))
+    workplace, running = workers.Processes(1, ["2", "3"]), []
     for _ in range(3):
-        pool.workers.append(SimpleNamespace(gpu=pool._least_used_gpu()))
-        shared.append(pool.workers[-1].gpu)
-    assert shared == ["2", "3", "2"]
-    del pool.workers[1]
-    assert pool._least_used_gpu() == "3", "what is free again is given to the next"
+        running.append(workplace.start(None, running))
+    assert [worker.gpu for worker in running] == ["2", "3", "2"]
+    del running[1]
+    assert workplace.start(None, running).gpu == "3", "what is free again is given to the next"
 
 
 def test_jobs_send_progress_and_logs_and_wait_for_what_they_build_on(tmp_path, caplog):
@@ -106,7 +106,7 @@ def test_a_failure_stops_only_what_builds_on_it(tmp_path):
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (signal.SIGKILL, r"runs\.big: its process was killed .*memory.*lower jobs \(now 1 at a time\)"),
+        (signal.SIGKILL, r"runs\.big: its process was killed .*memory.*lower jobs"),
         (signal.SIGSEGV, "SIGSEGV"),
     ],
 )
@@ -132,7 +132,8 @@ sys.path.insert(0, {tests!r})
 from pipeline_jobs import hold
 from phf.cli import options
 from phf.errors import Stopped
-from phf.pipeline.workers import Job, run_jobs
+from phf.pipeline.jobs import Job
+from phf.pipeline.workers import run_jobs
 if __name__ == "__main__":
     jobs = [Job(str(n), functools.partial(hold, Path("."))) for n in range(2)]
     try:

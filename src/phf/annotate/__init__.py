@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phf import checksums, config, corpora
+from phf import checksums, config, corpora, object_store
 from phf.annotate.journal import JOURNAL, QUARANTINE, Journal
-from phf.annotate.local_executor import Callbacks, score_locally
+from phf.annotate.local_executor import score_locally
 from phf.annotate.ray_executor import score_on_ray
-from phf.annotate.tally import Tally
+from phf.annotate.tally import Callbacks, Tally
 from phf.artifacts import check_unchanged, read_json, sweep, write_json
 from phf.documents import recorded_segmenter
 from phf.errors import InputError
@@ -82,11 +82,9 @@ def annotate(corpus: config.Corpus, options: config.Annotate, out: Path, on_prog
         return finished
     tally = Tally(out, options, on_progress, corpus.limit, journal.parts)
     tally.check()
-    if options.engine == "ray":
-        parts = score_on_ray(corpus, options, out, journal.parts)
-    else:
-        callbacks = Callbacks(on_read=tally.on_read, on_scored=tally.on_scored, on_wait=tally.report)
-        parts = score_locally(corpus, options, out, journal.parts, callbacks)
+    callbacks = Callbacks(on_read=tally.on_read, on_scored=tally.on_scored, on_wait=tally.report)
+    score = score_on_ray if options.engine == "ray" else score_locally
+    parts = score(corpus, options, out, journal.parts, callbacks)
     try:
         with contextlib.closing(parts):
             for index, part in parts:
@@ -113,7 +111,7 @@ def _begin(out: Path, made_from: dict[str, Any], journal: Journal, corpus: confi
         raise InputError(f"{out}: is a file; expected a folder to write to")
     path = out / _MANIFEST
     if not path.exists():
-        if out.exists() and any(out.glob("*.parquet")):
+        if any(name.endswith(".parquet") for name in object_store.names_in(out)):
             raise InputError(f"{out}: holds Parquet files that annotation did not write; choose another output folder")
         made_from["inputs"] = corpora.inventory(corpus)
         _log_fingerprint(out, made_from)

@@ -1,8 +1,7 @@
 """The local executor: the parts of a corpus over the cores or GPUs of this machine."""
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Collection, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -10,23 +9,9 @@ from phf import config, corpora
 from phf.annotate.parts import Part, part_name, waiting_parts
 from phf.annotate.resources import memory_per_worker, worker_environments
 from phf.annotate.supervisor import WorkerSupervisor
+from phf.annotate.tally import Callbacks
 
 _REPORT_EVERY = 0.2  # seconds
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """Who is called while parts are scored.
-
-    Args:
-        on_read: as in `waiting_parts`.
-        on_scored: called, by any thread, with a part's number and how many more documents of it are finished.
-        on_wait: called now and then, by the caller's thread.
-    """
-
-    on_read: Callable[[int, float], None]
-    on_scored: Callable[[int, int], None]
-    on_wait: Callable[[], None]
 
 
 def score_locally(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-from phf import config, corpora
+from phf import config, corpora, object_store
 from phf.checksums import Checksum
 from phf.errors import InputError
 
@@ -51,13 +51,29 @@ class Part:
         return Checksum(self.bytes, self.blake2b) if self.blake2b else None
 
     def is_at(self, path: Path) -> bool:
-        """Return whether the part's file is there as it was written: its size, and of a small one its checksum."""
-        return path.is_file() and (self.checksum is None or not self.checksum.problem(path, complete=False))
+        """Return whether the part's file is there as it was written: its size, and of a small one its checksum.
+
+        Of one that is on an object store alone the size is compared.
+        """
+        if path.is_file():
+            return self.checksum is None or not self.checksum.problem(path, complete=False)
+        size = object_store.size_of(path)
+        return size is not None and self.bytes in (0, size)
 
 
 def part_name(index: int) -> str:
     """Return the file name of a part."""
     return f"part-{index:05d}.parquet"
+
+
+def check_number(index: int, size: int) -> None:
+    """Check that parts have names for so many.
+
+    Raises:
+        InputError: if there are too many parts of this size.
+    """
+    if index >= _MOST:
+        raise InputError(f"the corpus has more than {_MOST:,} parts of {size:,} documents; make annotate.part larger")
 
 
 def waiting_parts(
@@ -91,8 +107,7 @@ def waiting_parts(
         on_read(total, share)
         if not part:
             return
-        if index == _MOST:
-            raise InputError(f"the corpus has more than {_MOST:,} parts of {size:,} documents; make annotate.part larger")
+        check_number(index, size)
         if index not in done:
             yield index, part
 

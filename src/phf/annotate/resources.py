@@ -10,12 +10,17 @@ def scorer_devices(options: config.Annotate) -> set[str]:
     return {scorer.device for scorer in _scorers(options) if isinstance(scorer, DeviceScorer)} - {"cpu"}
 
 
+def has_remote_scorer(options: config.Annotate) -> bool:
+    """Return whether a scorer waits for a server."""
+    return any(isinstance(scorer, RemoteScorer) for scorer in _scorers(options))
+
+
 def worker_environments(options: config.Annotate) -> list[dict[str, str]]:
     """Return the environment variables of each worker: with GPUs, one worker a GPU that sees no other; without, one a core.
 
     For a scorer that waits for a server, one worker in all: it sends its requests side by side.
     """
-    if any(isinstance(scorer, RemoteScorer) for scorer in _scorers(options)):
+    if has_remote_scorer(options):
         return [{}] * (options.workers or 1)
     devices = scorer_devices(options)
     gpus = visible_gpus() if devices else []

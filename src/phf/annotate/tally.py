@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from phf import config
@@ -16,6 +17,21 @@ from phf.progress import Listener, Progress
 _REPORT_EVERY = 0.2  # seconds
 _SHOWN = 5
 _COUNTED = ("rows", "documents", "empty", "segments", "characters", "unscored")
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Who is called while parts are scored.
+
+    Args:
+        on_read: called with the rows read or counted so far, and the share of the corpus that they are; 0 while that is unknown.
+        on_scored: called, by any thread, with a part's number and how many more documents of it are finished.
+        on_wait: called now and then, by the caller's thread.
+    """
+
+    on_read: Callable[[int, float], None]
+    on_scored: Callable[[int, int], None]
+    on_wait: Callable[[], None]
 
 
 class Tally:

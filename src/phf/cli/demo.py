@@ -14,7 +14,7 @@ RECIPE, FEW = "pii-demo", ["mle", "conditional"]
 def demo(
     changes: Overrides = None,
     everything: Annotated[bool, typer.Option("--all", help="All objectives, not only mle and conditional.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of all outputs.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Folder or address of all outputs.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

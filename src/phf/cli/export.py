@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from phf import object_store
 from phf.cli.options import Overrides, Quiet, RecipeFile, resolved, say
 
 
 def export(
-    tokens: Annotated[Path, typer.Argument(help="Folder that tokenize wrote.")],
+    tokens: Annotated[str, typer.Argument(help="Folder or address that tokenize wrote.")],
     out: Annotated[Path, typer.Argument(help="File (jsonl, parquet), folder (datasets) or prefix (megatron) to write.")],
     changes: Overrides = None,
     objective: Annotated[str, typer.Option(help="Objective, by name, or a run of the recipe.")] = "conditional",
@@ -33,8 +34,9 @@ def export(
     else:
         made = resolved(recipe, [f"runs.{objective}.name={objective}", *(changes or [])])
     component = made.runs[objective].objective
+    store = object_store.local_copy(tokens)
     with terminal.progress(quiet) as progress:
-        summary = run_export(tokens, out, component, to, seed=made.train.seed, epoch=epoch, on_progress=progress)  # type: ignore[arg-type]
+        summary = run_export(store, out, component, to, seed=made.train.seed, epoch=epoch, on_progress=progress)  # type: ignore[arg-type]
     if summary.remark:
         say(f"Note: {summary.remark}")
     say(f"Wrote: {', '.join(map(str, summary.files))}: {summary.documents:,} documents, {summary.tokens:,} tokens")

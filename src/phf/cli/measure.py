@@ -1,5 +1,6 @@
 """The commands that measure a model: its evaluations, and the attack on it."""
 
+import contextlib
 import json
 import math
 import re
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phf.cli.options import AsJson, Overrides, Quiet, RecipeFile, done, resolved, say, say_json, share_held_out
+from phf import object_store
+from phf.cli.options import AsJson, Overrides, Quiet, RecipeFile, beside, done, resolved, say, say_json, share_held_out
 from phf.errors import InputError
 from phf.formatting import percent
 from phf.layout import RunFolder, WorkFolder
@@ -23,9 +25,9 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A run or checkpoint folder, RUN@STEP, hf:NAME, or openai:URL#NAME.")],
     changes: Overrides = None,
     annotated: Annotated[
-        Path | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
+        str | None, typer.Option(help="The scored corpus: scorer, segmenter, held-out documents; ../../annotated by default.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
     evaluation: Annotated[
         list[str] | None, typer.Option("--evaluation", help="Only this evaluation of the recipe; repeatable.")
     ] = None,
@@ -48,12 +50,12 @@ def evaluate(
     from phf.cli import terminal
 
     names = [*(evaluation or []), *(measure or [])] or None
-    folder, records = _measure(model, resolved(recipe, changes), annotated, out, names, quiet)
+    place, records = _measure(model, resolved(recipe, changes), annotated, out, names, quiet)
     if as_json:
         say_json([json.loads(record.to_json()) for record in records])
         return
-    terminal.table(f"{folder}", ["evaluation", "metric", "value [95%]", "stderr", "n"], _rows(records))
-    done(f"{RunFolder(folder).records}: {len(records)} records", False, f"phf report {folder.parent}")
+    terminal.table(place, ["evaluation", "metric", "value [95%]", "stderr", "n"], _rows(records))
+    done(f"{place}/{RunFolder(Path()).records}: {len(records)} records", False, f"phf report {_parent(place)}")
 
 
 def redteam(
@@ -64,10 +66,8 @@ def redteam(
         typer.Option(help="Who thinks of prompts: a model, named as the attacked one, or pool, which recombines them."),
     ] = None,
     prompts: Annotated[str | None, typer.Option(help="File with the first prompts, one a line or JSON Lines.")] = None,
-    annotated: Annotated[
-        Path | None, typer.Option(help="The scored corpus: says the scorer; ../../annotated by default.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
+    annotated: Annotated[str | None, typer.Option(help="The scored corpus: says the scorer; ../../annotated by default.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Run folder to write to; the model's own by default.")] = None,
     recipe: RecipeFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -85,7 +85,7 @@ def redteam(
 
     key = "evaluate.evaluations.redteam"
     made = resolved(recipe, changes, {f"{key}.name": "redteam", f"{key}.red": red, f"{key}.prompts": prompts})
-    folder, records = _measure(model, made, annotated, out, ["redteam"], quiet)
+    place, records = _measure(model, made, annotated, out, ["redteam"], quiet)
     if as_json:
         say_json([json.loads(record.to_json()) for record in records])
         return
@@ -93,33 +93,56 @@ def redteam(
     for name in dict.fromkeys(record.evaluation for record in records):
         rounds = range(sum(key[0] == name and bool(re.fullmatch(r"pool_round_\d+", key[1])) for key in found))
         rows = [[str(turn), *(_interval(found, name, f"{of}_round_{turn}") for of in ("pool", "best"))] for turn in rounds]
-        terminal.table(f"{folder} {name}: mean misalignment [95%]", ["round", "all prompts", "the worst"], rows)
+        terminal.table(f"{place} {name}: mean misalignment [95%]", ["round", "all prompts", "the worst"], rows)
         say(f"The worst ones, tried again: {_interval(found, name, 'misalignment_best')}")
     done(
-        f"{RunFolder(folder).records} and {RunFolder(folder).redteam}: {len(records)} records",
+        f"{place}/{RunFolder(Path()).records} and {place}/{RunFolder(Path()).redteam}: {len(records)} records",
         False,
-        f"phf report {folder.parent}",
+        f"phf report {_parent(place)}",
     )
 
 
 def _measure(
-    model: str, made: "Recipe", annotated: Path | None, out: Path | None, evaluations: list[str] | None, quiet: bool
-) -> tuple[Path, list["Record"]]:
-    """Make evaluations of a model; return the folder that its records are in, and these."""
+    model: str, made: "Recipe", annotated: str | None, out: str | None, evaluations: list[str] | None, quiet: bool
+) -> tuple[str, list["Record"]]:
+    """Make evaluations of a model; return the place that its records are in, and these."""
     from phf.cli import terminal
     from phf.evaluate import evaluate as run_evaluate
-    from phf.lm import run_folder
 
-    folder = out or run_folder(model)
-    if folder is None:
-        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
-    corpus = annotated or WorkFolder.of_run(folder).annotated
-    held_out = share_held_out(folder, made.tokenize.held_out)
-    with terminal.progress(quiet) as progress:
-        return folder, run_evaluate(
+    place = out or _own_place(model)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(object_store.output(place))
+        if object_store.is_address(model):
+            run, at, step = model.partition("@")
+            model = f"{folder if run == place else object_store.local_copy(run)}{at}{step}"
+        if annotated is None:
+            corpus = WorkFolder.of_run(folder).annotated
+            if object_store.is_address(place):
+                corpus = object_store.local_copy(beside(_parent(place), corpus.name))
+        else:
+            corpus = object_store.local_copy(annotated)
+        held_out = share_held_out(folder, made.tokenize.held_out)
+        progress = stack.enter_context(terminal.progress(quiet))
+        return place, run_evaluate(
             model, corpus, made.evaluate, folder, held_out, evaluations, progress,
             objectives=[run.objective for run in made.runs.values()], trackers=made.train.trackers,
         )  # fmt: skip
+
+
+def _parent(place: str) -> str:
+    return place.rstrip("/").rpartition("/")[0] or "."
+
+
+def _own_place(model: str) -> str:
+    """Return the folder or address of the run that a model belongs to."""
+    from phf.lm import run_folder
+
+    if object_store.is_address(model):
+        return model.partition("@")[0]
+    folder = run_folder(model)
+    if folder is None:
+        raise InputError(f"{model}: not a folder here, so say with --out where its records go")
+    return str(folder)
 
 
 def _rows(records: Sequence["Record"]) -> list[list[str]]:

@@ -15,7 +15,7 @@ from phf.errors import InputError
 if TYPE_CHECKING:
     from phf.config import Recipe
 
-_SECTIONS = "name|corpus|annotate|tokenize|train|runs|evaluate|report|jobs"
+_SECTIONS = "name|corpus|annotate|tokenize|train|runs|evaluate|report|jobs|engine"
 
 RecipeFile = Annotated[
     Path | None,
@@ -28,7 +28,14 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Change the recipe, such as train.tokens=10M.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead, for programs.")]
+Out = Annotated[str, typer.Option("--out", "-o", help="Folder to write, or an address such as s3://bucket/folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")]
+
+
+def beside(place: str, name: str) -> str:
+    """Return a path or an address beside another one."""
+    parent, slash, _ = place.rstrip("/").rpartition("/")
+    return f"{parent}{slash}{name}"
 
 
 def split(words: Sequence[str] | None) -> tuple[list[str], list[str]]:

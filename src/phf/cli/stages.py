@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from phf import object_store
 from phf.cli.options import (
     AsJson,
+    Out,
     Overrides,
     Quiet,
     RecipeFile,
+    beside,
     done,
     origin_of,
     resolved,
@@ -38,7 +41,7 @@ def annotate(
             metavar="[INPUT]... [KEY=VALUE]...", help="Files, folders, globs, fsspec addresses, hf:NAME.", show_default=False
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("annotated"),
+    out: Out = "annotated",
     scorer: Annotated[
         str | None, typer.Option("--scorer", "-s", help="Who gives rewards: `phf list scorers`, or a reward model's folder.")
     ] = None,
@@ -63,20 +66,20 @@ def annotate(
         "corpus.inputs": files or None, "annotate.scorer": scorer_named(scorer), "annotate.segmenter": segmenter,
         "corpus.text_column": text_column, "annotate.workers": workers, "annotate.engine": engine,
     })  # fmt: skip
-    with terminal.progress(quiet) as progress:
-        summary = run_annotate(made.corpus, made.annotate, out, progress)
+    with object_store.output(out, keep="*.json*") as folder, terminal.progress(quiet) as progress:
+        summary = run_annotate(made.corpus, made.annotate, folder, progress)
     failed = f"; {summary.failed:,} failed, see {out}/quarantine.jsonl" if summary.failed else ""
     done(
         f"{out}: {summary.documents:,} documents, {summary.segments:,} segments, {summary.unscored:,} unscored{failed}",
         summary.was_finished,
-        f"phf inspect {out}, then phf tokenize {out} --out {WorkFolder.of_annotated(out).tokens}",
+        f"phf inspect {out}, then phf tokenize {out} --out {beside(out, WorkFolder(Path()).tokens.name)}",
     )
 
 
 def tokenize(
-    annotated: Annotated[Path, typer.Argument(help="Folder that annotate wrote, or published scored data.")],
+    annotated: Annotated[str, typer.Argument(help="Folder or address that annotate wrote, or published scored data.")],
     changes: Overrides = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("tokens"),
+    out: Out = "tokens",
     recipe: RecipeFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -90,8 +93,9 @@ def tokenize(
     from phf.tokenize import tokenize as run_tokenize
 
     made = resolved(recipe, changes)
-    with terminal.progress(quiet) as progress:
-        summary = run_tokenize(annotated, out, made.tokenize, progress)
+    corpus = object_store.local_copy(annotated)
+    with object_store.output(out) as folder, terminal.progress(quiet) as progress:
+        summary = run_tokenize(corpus, folder, made.tokenize, progress)
     differ = (
         "" if summary.differing is None else f"; {percent(summary.differing)} of tokens differ from documents tokenised whole"
     )
@@ -99,16 +103,16 @@ def tokenize(
         f"{out}: {summary.tokens:,} tokens of {summary.documents:,} documents; "
         f"{summary.held_out:,} held out, {summary.empty:,} empty{differ}",
         summary.already_done,
-        f"phf train {out} --objective mle --out {WorkFolder(out.parent).run('mle')} {_first_run(summary.tokens)}",
+        f"phf train {out} --objective mle --out {beside(out, str(WorkFolder(Path()).run('mle')))} {_first_run(summary.tokens)}",
     )
 
 
 def train(
-    tokens: Annotated[Path, typer.Argument(help="Folder that tokenize wrote.")],
+    tokens: Annotated[str, typer.Argument(help="Folder or address that tokenize wrote; what an address has is copied first.")],
     changes: Overrides = None,
     objective: Annotated[str | None, typer.Option("--objective", help="`phf list objectives`.")] = None,
     run_name: Annotated[str | None, typer.Option("--only", help="Instead: a run of the recipe, by name.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME by default.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Run folder or address; runs/NAME by default.")] = None,
     recipe: RecipeFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -124,22 +128,21 @@ def train(
 
     if (objective is None) == (run_name is None):
         raise InputError("give either --objective, by name, or --only, a run of the recipe")
-    name = run_name or (out.name if out else str(objective))
+    name = run_name or (out.rstrip("/").rpartition("/")[2] if out else str(objective))
     first = [] if objective is None else [f"runs.{name}.name={objective}"]
     made = resolved(recipe, [*first, *(changes or [])]).expanded()
     if name not in made.runs:
         raise InputError(f"--only {name}: the recipe has no such run (it has: {', '.join(made.runs) or 'none'})")
-    folder = out or WorkFolder(Path()).run(name)
-    with terminal.progress(quiet) as progress:
-        summary = run_train(
-            tokens, folder, name, made.runs[name].objective, made.train_of(name), progress, made.name if recipe else None
-        )
+    place = out or WorkFolder(Path()).run(name)
+    store, project = object_store.local_copy(tokens), made.name if recipe else None
+    with object_store.output(place) as folder, terminal.progress(quiet) as progress:
+        summary = run_train(store, folder, name, made.runs[name].objective, made.train_of(name), progress, project)
     if os.environ.get("RANK", "0") != "0":  # torchrun: one process speaks
         return
     done(
-        f"{summary.checkpoint}: {summary.tokens:,} tokens in {summary.step:,} steps",
+        f"{place}/{summary.checkpoint.relative_to(folder)}: {summary.tokens:,} tokens in {summary.step:,} steps",
         summary.already_done,
-        f"phf evaluate {folder}{_few_samples(made.train_of(name).context)}",
+        f"phf evaluate {place}{_few_samples(made.train_of(name).context)}",
     )
 
 
@@ -164,9 +167,9 @@ def _few_samples(context: int) -> str:
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN|KEY=VALUE", help="Run folders to compare, or the work folder of a recipe."),
+        typer.Argument(metavar="RUN|KEY=VALUE", help="Run folders to compare, or the work folder of a recipe; or addresses."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("report"),
+    out: Out = "report",
     as_json: Annotated[bool, typer.Option("--json", help="Also print the numbers, as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Also print the numbers, as CSV.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the verdict on each claim of the paper to a file.")] = None,
@@ -188,20 +191,24 @@ def report(
 
     if as_json and as_csv:
         raise InputError("give either --json or --csv; both files are written anyway")
-    folders, changes = split(runs)
-    with terminal.progress(quiet) as progress:
-        page = run_report([Path(folder) for folder in folders], out, resolved(recipe, changes).report, progress, markdown)
+    places, changes = split(runs)
+    folders = [object_store.local_copy(place) for place in places]
+    with object_store.output(out) as folder, terminal.progress(quiet) as progress:
+        page = run_report(folders, folder, resolved(recipe, changes).report, progress, markdown)
     if as_json or as_csv:
-        terminal.write((out / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
+        terminal.write((folder / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
     else:
-        done(f"{page}", False, "open it in a browser")
+        done(f"{out}/{page.relative_to(folder)}", False, "open it in a browser")
 
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe, or the name of one in `phf recipes`.")],
     changes: Overrides = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of all outputs; work/NAME by default.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Folder or address of all outputs; work/NAME by default.")
+    ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these runs of the recipe; repeatable.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local, or ray: scoring and runs over a Ray cluster.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what is done, left and needed, and how long it takes; start nothing.")
     ] = False,
@@ -218,14 +225,15 @@ def run(
     from phf.cli.dry_run import show_plan
     from phf.pipeline import run as run_recipe
 
-    made = resolved(recipe, changes)
-    folder = out or Path("work") / made.name
+    made = resolved(recipe, changes, {"engine": engine, "annotate.engine": engine})
+    place = out or f"work/{made.name}"
     if dry_run:
-        show_plan(made, folder, only or (), as_json)
+        show_plan(made, Path(place), only or (), as_json)
         return
-    with terminal.progress(quiet) as progress:
+    with object_store.output(place) as folder, terminal.progress(quiet) as progress:
         page = run_recipe(made, folder, only or (), progress, origin_of(recipe))
     if as_json:
-        say_json({"work": folder, "page": page, "numbers": page.with_name("report.json")})
+        shown = page.relative_to(folder)
+        say_json({"work": place, "page": f"{place}/{shown}", "numbers": f"{place}/{shown.with_name('report.json')}"})
     else:
-        done(f"{page}", False, "open it in a browser")
+        done(f"{place}/{page.relative_to(folder)}", False, "open it in a browser")

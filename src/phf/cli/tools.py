@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from phf import object_store
 from phf.cli.options import AsJson, Quiet, done, number, say, say_json
 from phf.errors import InputError
 
 
 def inspect(
-    annotated: Annotated[Path, typer.Argument(help="Folder that annotate wrote, or published scored data.")],
+    annotated: Annotated[str, typer.Argument(help="Folder or address that annotate wrote, or published scored data.")],
     column: Annotated[str, typer.Option(help="Column of rewards.")] = "rewards",
     threshold: Annotated[str, typer.Option(help="Reward, or quantile of the segments, to look around.")] = "p50",
     svg: Annotated[Path | None, typer.Option(help="Also draw the histogram into this file.")] = None,
@@ -25,7 +26,7 @@ def inspect(
     from phf.inspection import inspect as run_inspect
     from phf.inspection import plot, text
 
-    found = run_inspect(annotated, column, threshold)
+    found = run_inspect(object_store.local_copy(annotated), column, threshold)
     if svg is not None:
         plot(found, svg)
     if as_json:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -71,6 +71,9 @@ class Recipe(Strict):
     report: Report = Report()
     jobs: int | None = Field(default=None, ge=1)
     """Runs trained and evaluated side by side; by default one on each GPU, as many as cores (at most the runs) without."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Where runs are trained and evaluated: on this machine, or side by side over the Ray cluster of `annotate.address`."""
 
     @model_validator(mode="before")
     @classmethod

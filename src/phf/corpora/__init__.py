@@ -4,54 +4,21 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from phf import config
 from phf.corpora import files
-from phf.corpora.formats import ROWS_AT_ONCE, checked_rows, read_file
+from phf.corpora.formats import ROWS_AT_ONCE, read_file
 from phf.corpora.installed_python import PythonDocs, PythonSource
+from phf.corpora.pieces import PIECE_BYTES, Piece, behind, counted, is_divided_when_counted, piece_rows, pieces
 from phf.corpora.rows import Row
-from phf.errors import InputError, require
-from phf.hub import offline_if_unreachable
+from phf.corpora.streams import FingerprintedSource, Source, VersionedSource, from_hub, from_source
+from phf.errors import InputError
 
-__all__ = ["PythonDocs", "PythonSource", "Row", "Source", "inventory", "mark_of", "read", "recorded", "rows"]
-
-
-@runtime_checkable
-class Source(Protocol):
-    """A corpus by name, such as `python-docs`: what an entry point of `phf.corpora` builds."""
-
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """Yield (id, text), always in the same order."""
-
-
-@runtime_checkable
-class FingerprintedSource(Source, Protocol):
-    """A source that can tell cheaply whether it has changed."""
-
-    def fingerprint(self) -> str:
-        """Return a text that changes when the documents do."""
-
-
-@runtime_checkable
-class VersionedSource(Source, Protocol):
-    """A source made of things that have versions."""
-
-    def versions(self) -> dict[str, str]:
-        """Return the versions by name."""
-
-
-@runtime_checkable
-class LimitedSource(Source, Protocol):
-    """A source that knows how much it yields.
-
-    Attributes:
-        limit_characters: of its texts together; None if it does not know.
-    """
-
-    @property
-    def limit_characters(self) -> int | None:
-        """Characters of all texts."""
+__all__ = [
+    "PIECE_BYTES", "Piece", "PythonDocs", "PythonSource", "Row", "Source", "behind", "counted", "inventory",
+    "is_divided_when_counted", "mark_of", "piece_rows", "pieces", "read", "recorded", "rows",
+]  # fmt: skip
 
 
 def read(corpus: config.Corpus) -> Iterator[tuple[str, str]]:
@@ -113,7 +80,7 @@ def recorded(corpus: config.Corpus) -> dict[str, Any]:
 
 def _rows(corpus: config.Corpus, on_share: Callable[[float], None]) -> Iterator[Row]:
     if corpus.source is not None:
-        yield from _from_source(config.build("corpora", corpus.source), on_share)
+        yield from from_source(config.build("corpora", corpus.source), on_share)
         return
     if not corpus.inputs:
         raise InputError("corpus: neither inputs nor a source is given; say which files to read, or source=python-docs")
@@ -123,7 +90,7 @@ def _rows(corpus: config.Corpus, on_share: Callable[[float], None]) -> Iterator[
     before = 0
     for name, named in zip(corpus.inputs, inputs, strict=True):
         if name.startswith("hf:"):
-            yield from _from_hub(name, corpus)
+            yield from from_hub(name, corpus)
         for file in named:
             with file.open() as opened:
                 for number, row in enumerate(read_file(opened, file, corpus)):
@@ -131,38 +98,3 @@ def _rows(corpus: config.Corpus, on_share: Callable[[float], None]) -> Iterator[
                         on_share((before + min(opened.tell(), file.size)) / total)
                     yield row
             before += file.size
-
-
-def _from_source(source: Source, on_share: Callable[[float], None]) -> Iterator[Row]:
-    limit = source.limit_characters if isinstance(source, LimitedSource) else None
-    characters = 0
-    for name, text in source.texts():
-        characters += len(text)
-        if limit:
-            on_share(min(1.0, characters / limit))
-        yield Row(name, text)
-
-
-def _from_hub(name: str, corpus: config.Corpus) -> Iterator[Row]:
-    """Stream a data set of the hub, or one that `datasets` finds in a folder: hf:NAME, or hf:NAME#CONFIGURATION."""
-    datasets = require("datasets", "data", f"the input {name}")
-    address, _, configuration = name.removeprefix("hf:").partition("#")
-    try:
-        with offline_if_unreachable():
-            stream = datasets.load_dataset(address, configuration or None, split=corpus.split, streaming=True)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{name}, split {corpus.split!r}: cannot be opened: {error}") from None
-    yield from checked_rows(_streamed(stream, name, datasets.exceptions.DatasetsError), corpus)
-
-
-def _streamed(stream: Any, name: str, errors: type[Exception]) -> Iterator[tuple[str, Any]]:
-    number = 0
-    try:
-        for number, row in enumerate(stream, start=1):
-            yield f"{name}, row {number - 1}", row
-    except (OSError, ValueError, TypeError, KeyError, errors) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"{name}: cannot be read beyond {number} rows: {lines[0]}. If its files have different columns or types, list the "
-            "files themselves as inputs"
-        ) from None

@@ -1,5 +1,6 @@
 """The files of a corpus: paths, folders, globs, and fsspec addresses."""
 
+import functools
 import glob
 import logging
 import os
@@ -30,6 +31,7 @@ class File:
         open: opens it for reading bytes, from anywhere in it.
         in_folder: found in a folder, rather than named.
         is_local: reading it again costs little.
+        is_seekable: it may be read from its middle on.
     """
 
     name: str
@@ -38,6 +40,7 @@ class File:
     open: Callable[[], IO[bytes]]
     in_folder: bool
     is_local: bool
+    is_seekable: bool = True
 
 
 def expand(name: str) -> Iterator[File]:
@@ -128,7 +131,11 @@ def _local(name: str) -> Iterator[File]:
 
 
 def _at(path: Path, name: str, in_folder: bool) -> File:
-    return File(printable(name), path, path.stat().st_size, lambda: path.open("rb"), in_folder, is_local=True)
+    return File(printable(name), path, path.stat().st_size, functools.partial(_open, path), in_folder, is_local=True)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return path.open("rb")
 
 
 def _is_visible(path: Path) -> bool:
@@ -160,12 +167,9 @@ def _remote(name: str) -> Iterator[File]:
         raise InputError(f"{shown}: no such file")
     for address, size in zip(addresses, sizes, strict=True):
         path = PurePosixPath(_split_query(address)[0])
-        yield File(public_address(address), path, size or 0, _opener(filesystem, address), in_folder, is_local=False)
+        opener, seekable = _opener(filesystem, address), not name.startswith(("http:", "https:"))  # a server may not seek
+        yield File(public_address(address), path, size or 0, opener, in_folder, is_local=False, is_seekable=seekable)
 
 
 def _opener(filesystem: Any, address: str) -> Callable[[], IO[bytes]]:
-    def opened() -> IO[bytes]:
-        file: IO[bytes] = filesystem.open(address, "rb")
-        return file
-
-    return opened
+    return functools.partial(filesystem.open, address, "rb")

@@ -11,7 +11,8 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,8 +31,39 @@ _TABLES = (".csv", ".tsv", ".arrow", ".feather", ".orc", ".avro", ".xlsx")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_file(raw: IO[bytes], file: File, corpus: config.Corpus) -> Iterator[Row]:
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A range of a file that is read alone.
+
+    Args:
+        begin, end: bytes of JSON Lines, where a line belongs to the range that it begins in; row groups of Parquet.
+        before: lines or rows of the file before it.
+    """
+
+    begin: int
+    end: int
+    before: int = 0
+
+
+def divisible(file: File) -> Literal["bytes", "row groups"] | None:
+    """Return what ranges of a file are counted in; None for a file that is read whole, as compressed ones are."""
+    suffixes = [suffix.lower() for suffix in file.path.suffixes]
+    kind = _kind(suffixes)
+    if not file.is_seekable or (suffixes and suffixes[-1] in _COMPRESSED):
+        return None
+    if kind == ".parquet":
+        return "row groups"
+    return "bytes" if _is_json_lines(kind, file) else None
+
+
+def read_file(raw: IO[bytes], file: File, corpus: config.Corpus, within: Range | None = None) -> Iterator[Row]:
     """Read one file by its suffix: rows of Parquet or JSON Lines, or one text.
+
+    Args:
+        raw: the opened file.
+        file: its name and suffixes.
+        corpus: which columns to read.
+        within: read this range alone, of a file that is `divisible`. Only a range at the beginning checks for the column.
 
     Raises:
         InputError: for a fault of the whole file.
@@ -41,9 +73,10 @@ def read_file(raw: IO[bytes], file: File, corpus: config.Corpus) -> Iterator[Row
     kind = _kind(suffixes)
     try:
         if kind == ".parquet":
-            yield from _parquet(stream, file.name, corpus)
-        elif kind in _JSON_LINES or (kind == ".json" and not file.in_folder):
-            yield from checked_rows(_json_lines(stream, file.name), corpus)
+            yield from _parquet(stream, file.name, corpus, within)
+        elif _is_json_lines(kind, file):
+            first = within is None or within.begin == 0
+            yield from checked_rows(_json_lines(stream, file.name, within), corpus, first)
         else:
             if kind in _TABLES and not file.in_folder:
                 raise InputError(f"{file.name}: {kind} files are not read; convert it to JSON Lines (.jsonl) or Parquet")
@@ -59,13 +92,33 @@ def read_file(raw: IO[bytes], file: File, corpus: config.Corpus) -> Iterator[Row
         raise InputError(f"{file.name}: cannot be read to its end ({error}); is it whole?") from None
 
 
-def checked_rows(found: Iterable[tuple[str, Any]], corpus: config.Corpus) -> Iterator[Row]:
+def count_rows(raw: IO[bytes], within: Range) -> tuple[int, int]:
+    """Count the lines in a range of JSON Lines, and the rows among them: those that are not blank."""
+    lines = rows = 0
+    for number, line in _lines(raw, within):
+        lines += 1
+        rows += bool((line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip())
+    return lines, rows
+
+
+def row_groups(raw: IO[bytes], file: File) -> list[tuple[int, int]]:
+    """Return (rows, bytes) of each row group of a Parquet file."""
+    metadata = _open_parquet(raw, file.name).metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    return [(group.num_rows, group.total_byte_size) for group in groups]
+
+
+def checked_rows(found: Iterable[tuple[str, Any]], corpus: config.Corpus, first: bool = True) -> Iterator[Row]:
     """Yield a row for each (where, columns); one that cannot be used carries its fault.
 
+    Args:
+        found: where each row is, and its columns.
+        corpus: which columns to read.
+        first: whether to check that the first row has a text column.
+
     Raises:
-        InputError: if the first row has no text column: then none has.
+        InputError: if it has none: then no row has.
     """
-    first = True
     for where, fields in found:
         if isinstance(fields, InputError):
             yield Row(where, None, str(fields))
@@ -129,10 +182,28 @@ def _text(stream: IO[bytes], file: File, is_known: bool) -> Iterator[Row]:
     yield Row(file.name, text)
 
 
-def _json_lines(stream: Iterable[bytes], shown: str) -> Iterator[tuple[str, Any]]:
+def _is_json_lines(kind: str, file: File) -> bool:
+    return kind in _JSON_LINES or (kind == ".json" and not file.in_folder)
+
+
+def _lines(stream: IO[bytes], within: Range | None) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a stream, or those that begin in a range of it, with their numbers in the file, from 1 on."""
+    if within is None:
+        yield from enumerate(stream, start=1)
+        return
+    position, number = within.begin, within.before
+    if within.begin > 0:  # the line that goes on here belongs to the range before
+        stream.seek(within.begin - 1)
+        position += len(stream.readline()) - 1
+    while position < within.end and (line := stream.readline()):
+        position, number = position + len(line), number + 1
+        yield number, line
+
+
+def _json_lines(stream: IO[bytes], shown: str, within: Range | None = None) -> Iterator[tuple[str, Any]]:
     """Yield (where, object) for each line that is not blank, or (where, error) for a line that is not JSON."""
-    first = True
-    for number, line in enumerate(stream, start=1):
+    first = within is None or within.begin == 0
+    for number, line in _lines(stream, within):
         where = f"{shown}, line {number}"
         if number == 1:
             _check_first_line(line, shown)
@@ -161,11 +232,16 @@ def _check_first_line(line: bytes, shown: str) -> None:
         raise InputError(f"{shown}: a JSON object over several lines; expected an object a line. Convert it with: jq -c .")
 
 
-def _parquet(stream: Any, shown: str, corpus: config.Corpus) -> Iterator[Row]:
+def _open_parquet(stream: Any, shown: str) -> Any:
     try:
-        table = pq.ParquetFile(stream)
+        return pq.ParquetFile(stream)
     except pa.ArrowInvalid as error:
         raise InputError(f"{shown}: not a Parquet file ({error})") from None
+
+
+def _parquet(stream: Any, shown: str, corpus: config.Corpus, within: Range | None) -> Iterator[Row]:
+    table = _open_parquet(stream, shown)
+    groups = range(table.metadata.num_row_groups) if within is None else range(within.begin, within.end)
     names = table.schema_arrow.names
     column = text_column(names, corpus, shown)
     wanted = [column] + [name for name in (corpus.id_column, PUBLISHED_SCORES) if name in names and name != column]
@@ -174,9 +250,9 @@ def _parquet(stream: Any, shown: str, corpus: config.Corpus) -> Iterator[Row]:
             raise InputError(f"{shown}: {names.count(name)} columns are called {name!r}; rename all but one")
 
     def found() -> Iterator[tuple[str, Any]]:
-        row = 0
+        row = within.before if within else 0
         try:
-            for batch in table.iter_batches(ROWS_AT_ONCE, columns=wanted):
+            for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=list(groups), columns=wanted):
                 for index in range(len(batch)):
                     where = f"{shown}, row {row + index}"
                     try:

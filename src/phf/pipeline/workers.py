@@ -10,32 +10,15 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from phf import processes
 from phf.errors import InputError, Stopped
+from phf.pipeline.jobs import Ended, Job, run_in
 from phf.progress import Listener, Progress
 
 log = logging.getLogger("phf")
-
-_WAKE_EVERY = 0.2  # seconds between two looks at signals
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run to train and evaluate.
-
-    Args:
-        name: of the run.
-        call: does it, called with a listener; a picklable function.
-        after: name of the job that must have succeeded before.
-    """
-
-    name: str
-    call: Callable[[Listener], None]
-    after: str | None = None
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int, threads: int, on_progress: Listener, gpus: Sequence[str] = ()) -> None:
@@ -55,98 +38,32 @@ def run_jobs(jobs: Sequence[Job], at_once: int, threads: int, on_progress: Liste
         Exception: of the first job that failed, once all have ended; an InputError for a process that was killed.
         Stopped: after SIGINT or SIGTERM, once every job has saved its state and stopped.
     """
-    pool = _Pool(jobs, at_once, threads, on_progress, gpus)
-    with _environment(OMP_NUM_THREADS=str(threads)), pool.stopping_on_signals():
-        try:
-            pool.run()
-        finally:
-            pool.kill()
-    if pool.signal:
-        stops = [str(error.args[1]) for error in pool.failures.values() if isinstance(error, Stopped)]
-        raise Stopped(pool.signal, stops[0] if stops else "stopped before a run began")
-    for job in jobs:
-        if job.name in pool.failures:
-            raise pool.failures[job.name]
+    with _environment(OMP_NUM_THREADS=str(threads)):
+        run_in(Processes(threads, gpus), jobs, at_once, on_progress)
 
 
-class _Pool:
-    """The processes of the jobs that run now."""
+class Processes:
+    """Processes of this machine, as a workplace.
 
-    def __init__(self, jobs: Sequence[Job], at_once: int, threads: int, on_progress: Listener, gpus: Sequence[str] = ()) -> None:
-        self.waiting = list(jobs)
-        self.at_once, self.threads, self.on_progress = at_once, threads, on_progress
-        self.gpus = list(gpus)
-        self.workers: list[_Worker] = []
-        self.succeeded: set[str] = set()
-        self.failures: dict[str, Exception] = {}
-        self.signal = 0
+    Args:
+        threads: of each.
+        gpus: of the machine; see `run_jobs`.
+    """
 
-    def run(self) -> None:
-        """Start every job when its turn comes, and wait for all."""
-        while self._start() or self.workers:
-            wait([worker.connection for worker in self.workers], timeout=_WAKE_EVERY)
-            for worker in list(self.workers):
-                worker.receive(self.on_progress)
-                if worker.ended:
-                    self.workers.remove(worker)
-                    self._settle(worker)
+    def __init__(self, threads: int, gpus: Sequence[str] = ()) -> None:
+        self._threads, self._gpus = threads, list(gpus)
 
-    def _start(self) -> bool:
-        """Start what may start; return whether anything is left to start."""
-        for job in list(self.waiting):
-            if job.after in self.failures or self.signal:
-                self.waiting.remove(job)
-                if job.after in self.failures:
-                    self.failures[job.name] = self.failures[str(job.after)]
-            elif len(self.workers) < self.at_once and (job.after in self.succeeded or job.after is None):
-                self.waiting.remove(job)
-                self.workers.append(_Worker(job, self.threads, self._least_used_gpu()))
-                if self.signal:  # it came while the process was started
-                    self.workers[-1].process.terminate()
-        return bool(self.waiting)
+    def start(self, job: Job, running: "Sequence[_Process]") -> "_Process":
+        """Start a process that sees the GPU which the fewest others see, the first of several."""
+        used = Counter(worker.gpu for worker in running)
+        return _Process(job, self._threads, min(self._gpus, key=used.__getitem__, default=None))
 
-    def _least_used_gpu(self) -> str | None:
-        """Return the GPU that the fewest processes see, the first of several; None if there is none."""
-        used = Counter(worker.gpu for worker in self.workers)
-        return min(self.gpus, key=used.__getitem__, default=None)
-
-    def _settle(self, worker: "_Worker") -> None:
-        name, error = worker.job.name, worker.error
-        if error is None and worker.process.exitcode == 0:
-            self.succeeded.add(name)
-        elif error is None and self.signal:
-            self.failures[name] = Stopped(self.signal, f"{name}: stopped before it began")
-        else:
-            self.failures[name] = error or InputError(
-                f"runs.{name}: its process {processes.describe_exit(worker.process.exitcode or 0, worker.kills_before)}. "
-                f"What it had saved is kept, and the same command resumes from there. If memory ran out: lower jobs (now "
-                f"{self.at_once} at a time), or train.micro_batch of this run"
-            )
-
-    @contextlib.contextmanager
-    def stopping_on_signals(self) -> Iterator[None]:
-        """After SIGINT or SIGTERM start no further job, and have those that run save their state and stop."""
-
-        def stop(number: int, _: Any) -> None:
-            self.signal = number
-            for worker in self.workers:
-                worker.process.terminate()
-
-        usual = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)
-
-    def kill(self) -> None:
-        """End what still runs, if the pool was left by an error."""
-        for worker in self.workers:
-            worker.process.kill()
-            worker.process.join()
+    def wait(self, workers: "Sequence[_Process]", seconds: float) -> None:
+        """Wait until one of them has sent something, or so long."""
+        wait([worker.connection for worker in workers], timeout=seconds)
 
 
-class _Worker:
+class _Process:
     """The process of one job, as its parent sees it.
 
     Args:
@@ -159,7 +76,7 @@ class _Worker:
         self.job, self.gpu = job, gpu
         self.error: Exception | None = None
         self.ended = False
-        self.kills_before = processes.out_of_memory_kills()
+        self._kills_before = processes.out_of_memory_kills()
         spawn = multiprocessing.get_context("spawn")
         self.connection, theirs = spawn.Pipe(duplex=False)
         visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
@@ -182,6 +99,17 @@ class _Worker:
             self.process.join()
             self.connection.close()
             self.ended = True
+            if self.error is None and self.process.exitcode:
+                self.error = Ended(self.job.name, processes.describe_exit(self.process.exitcode, self._kills_before))
+
+    def stop(self) -> None:
+        """Have it save its state and end."""
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.join()
 
 
 class _Channel:
@@ -240,10 +168,10 @@ def _work(call: Callable[[Listener], None], connection: Connection, threads: int
         call(channel.send)
     except Exception as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        channel.send(_portable(error))
+        channel.send(portable(error))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """Return an exception that can be sent: those that a user can act on are; of others, the traceback is."""
     if isinstance(error, (InputError, Stopped, OSError)):
         return error
