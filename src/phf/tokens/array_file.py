@@ -45,7 +45,7 @@ class ArrayFile:
         """Read the items from one to before another, by default all: (stop - start,)."""
         stop = self._count if stop is None else min(stop, self._count)
         items = np.empty(stop - start, self.dtype)
-        self.read_bytes(self.offset + start * self.dtype.itemsize, memoryview(items.view(np.uint8)))
+        self.read_bytes(self.offset + start * self.dtype.itemsize, items.view(np.uint8).data)
         return items
 
     def read_bytes(self, start: int, into: memoryview) -> None:
@@ -77,7 +77,7 @@ def read_ranges(arrays: Sequence[ArrayFile], starts: np.ndarray, stops: np.ndarr
         InputError: if a file ends before a range does.
     """
     size = into.itemsize
-    buffer = memoryview(into.view(np.uint8))
+    buffer = into.view(np.uint8).data
     lows, highs = (places * size).tolist(), ((places + stops - starts) * size).tolist()
     waiting = []
     for array, start, low, high in zip(arrays, (starts * size).tolist(), lows, highs, strict=True):

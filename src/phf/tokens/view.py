@@ -131,7 +131,7 @@ class View:
         starts = records["start"].astype(np.int64)
         inside = starts + np.repeat(1 + first_place - base - starts[offsets], counts)
         if self._index.controls is not None:
-            before = np.cumsum(controls >= 0) - (controls >= 0)
+            before: np.ndarray = np.cumsum(controls >= 0) - (controls >= 0)
             inside += before - np.repeat(before[offsets], counts)
         inside[offsets[opens]] = 0
         limits = np.append(inside[1:], 0)
