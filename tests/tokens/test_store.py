@@ -196,7 +196,8 @@ def test_large_vocabularies_are_kept(tmp_path):
 )
 def test_a_spoiled_store_says_what_is_wrong(tmp_path, spoil, message):
     make_store(tmp_path, DOCUMENTS)
-    checksums.forget(tmp_path)
+    if "damaged" not in message:  # stores of former versions have no checksums
+        checksums.forget(tmp_path)
     spoil(tmp_path)
     with pytest.raises(InputError, match=message):
         TokenStore.open(tmp_path)
