@@ -10,10 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phf import checksums
 from phf.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # what numpy says, without an errno
@@ -133,6 +136,14 @@ def write_json(path: Path, value: Any, recorded: bool = False) -> None:
     """Write `value` as indented JSON, atomically; see `whole_file`."""
     with whole_file(path, recorded) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: "pa.Table") -> None:
+    """Write a table as Parquet, atomically, with its checksum recorded; see `whole_file`."""
+    import pyarrow.parquet as pq
+
+    with whole_file(path, recorded=True) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def read_json(path: Path) -> Any:

@@ -114,14 +114,17 @@ def load_table(
     where = f"hf:{address}: {f'{configuration}, ' if configuration else ''}{split}"
     try:
         with _quiet_datasets(datasets), offline_if_unreachable():
-            loaded = datasets.load_dataset(address, configuration, split=split)
+            # The cache of `datasets` does not notice that the files of a folder have changed.
+            loaded = datasets.load_dataset(address, configuration, split=split, streaming=Path(address).exists())
+            names = loaded.column_names or list(next(iter(loaded), {}))
+            missing = [column for column in columns if column not in names]
+            rows = [] if missing else list(loaded.select_columns(list(columns)))
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(f"{where} cannot be read ({reason}); expected {expected}") from None
-    for column in columns:
-        if column not in loaded.column_names:
-            raise InputError(f"{where}: no column {column!r}; found {', '.join(loaded.column_names)}. Expected {expected}")
-    return list(loaded.select_columns(list(columns)))
+    if missing:
+        raise InputError(f"{where}: no column {missing[0]!r}; found {', '.join(names)}. Expected {expected}")
+    return rows
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phf import checksums, statistics
-from phf.artifacts import whole_file
+from phf.artifacts import write_table
 from phf.errors import InputError
 from phf.statistics import Estimate
 
@@ -31,8 +31,7 @@ def write(file: Path, ids: Sequence[str], metrics: Mapping[str, Parts]) -> None:
     for metric, (numerators, denominators) in metrics.items():
         columns[metric] = pa.array(np.asarray(numerators, np.float64))
         columns[f"{metric}.weight"] = pa.array(np.asarray(denominators, np.float64))
-    with whole_file(file, recorded=True) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+    write_table(file, pa.table(columns))
 
 
 def read(file: Path, metric: str) -> tuple[list[str], Parts] | None:

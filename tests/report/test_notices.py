@@ -5,6 +5,7 @@ import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from phf import config
 from phf.records import Record, stamp, write_records
@@ -54,3 +55,18 @@ def test_each_thing_is_said_once(tmp_path):
     assert len(lines) == len(set(lines))
     assert json.dumps(lines).count("no checkpoint") == 1
     assert any(line.startswith("one and two: no checkpoint") for line in lines)
+
+
+@pytest.mark.parametrize("seeds", [(), ("0", "1")])
+def test_a_divergence_from_a_model_of_the_pile_says_what_that_does_to_it(tmp_path, seeds):
+    folders = [make_run(tmp_path / f"mle{seed and f'.seed-{seed}'}", 2.0, 9) for seed in seeds or ("",)]
+    for folder in folders:
+        write_records(folder / "records.jsonl", [Record(folder.name, 5, "kl", "kl_per_token", 0.5, 0.1, 4, stamp())])
+        made = {"name": "kl", "reference": "hf:EleutherAI/gpt-neo-2.7B"}
+        (folder / "evaluations.json").write_text(json.dumps({f"{folder.name} step 5 kl": {"evaluation": made}}))
+    (line,) = [line for line in said(folders) if "Pile" in line]
+    assert line.startswith("KL is the divergence from EleutherAI/gpt-neo-2.7B, which was trained on the Pile")
+    for folder in folders:
+        other = {"evaluation": made | {"reference": "hf:codeparrot/codeparrot"}}
+        (folder / "evaluations.json").write_text(json.dumps({f"{folder.name} step 5 kl": other}))
+    assert not [line for line in said(folders) if "Pile" in line]

@@ -124,8 +124,9 @@ def _measure(
         held_out = share_held_out(folder, made.tokenize.held_out)
         progress = stack.enter_context(terminal.progress(quiet))
         return place, run_evaluate(
-            model, corpus, made.evaluate, folder, held_out, evaluations, progress,
-            objectives=[run.objective for run in made.runs.values()], trackers=made.train.trackers,
+            model, corpus, made.evaluate, folder, held_out,
+            evaluations=evaluations, on_progress=progress, objectives=[run.objective for run in made.runs.values()],
+            trackers=made.train.trackers,
         )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from phf.evaluate.protocol import (
     HasWorkload,
     NamedModel,
     OfControl,
+    OfRun,
     OfSamples,
     ReadsFiles,
     ReadsInputs,
@@ -36,7 +37,7 @@ from phf.records import Record
 from phf.trackers import track_evaluations
 
 __all__ = [
-    "EvalContext", "Evaluation", "EvaluationJob", "HasThresholds", "HasWorkload", "NamedModel", "OfControl", "OfSamples",
+    "EvalContext", "Evaluation", "EvaluationJob", "HasThresholds", "HasWorkload", "NamedModel", "OfControl", "OfRun", "OfSamples",
     "ReadsFiles", "ReadsInputs", "Sweep", "Workload", "evaluate", "hashed_subset", "list_jobs", "prompts_in", "read_prompts",
 ]  # fmt: skip
 
@@ -50,6 +51,7 @@ def evaluate(
     options: config.Evaluate,
     out: Path,
     held_out: float,
+    *,
     evaluations: Collection[str] | None = None,
     on_progress: Listener = silent,
     named: NamedModel | None = None,

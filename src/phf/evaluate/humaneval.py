@@ -17,11 +17,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from phf import config, sandbox, statistics
-from phf.artifacts import whole_file
+from phf.artifacts import write_table
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext, Workload
 from phf.hub import load_table
@@ -150,8 +149,7 @@ class HumanEval:
             "outcome": outcomes,
             "passed": [outcome == "passed" for outcome in outcomes],
         }
-        with whole_file(setting.samples_of(setting.name), recorded=True) as temporary:
-            pq.write_table(pa.Table.from_pydict(columns, SCHEMA), temporary, compression="zstd")
+        write_table(setting.samples_of(setting.name), pa.Table.from_pydict(columns, SCHEMA))
         if refused := int((outcomes_of == "not graded").sum()):
             log.warning("%s: %d of %d programs were not graded and count as not passed: a value of theirs would not have reached "
                         "the test as it is", setting.name, refused, len(asked))  # fmt: skip

@@ -203,6 +203,14 @@ class ReadsFiles(Evaluation, Protocol):
 
 
 @runtime_checkable
+class OfRun(Evaluation, Protocol):
+    """An evaluation that may need another run of the recipe, trained before the one that is measured."""
+
+    def of_run(self) -> str | None:
+        """Return the name of the other run; None if none is needed."""
+
+
+@runtime_checkable
 class HasThresholds(Evaluation, Protocol):
     """An evaluation with thresholds on rewards, which are resolved and checked on the corpus before it is made."""
 

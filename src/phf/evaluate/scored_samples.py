@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from phf.artifacts import whole_file
+from phf.artifacts import write_table
 from phf.lm import Completion
 from phf.scorers import FindingScorer, Scorer
 from phf.segmenters import Segmenter
@@ -103,5 +102,4 @@ def _findings(
 def write_samples(path: Path, columns: dict[str, Any]) -> None:
     """Write the samples as Parquet, a missing score as null."""
     arrays = [pa.array(columns[field.name], field.type, from_pandas=pa.types.is_floating(field.type)) for field in SCHEMA]
-    with whole_file(path, recorded=True) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), temporary, compression="zstd")
+    write_table(path, pa.Table.from_arrays(arrays, schema=SCHEMA))

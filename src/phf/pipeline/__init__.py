@@ -16,7 +16,7 @@ from phf.pipeline.jobs import Job, run_in
 from phf.pipeline.needs import Need as Need
 from phf.pipeline.needs import check_files
 from phf.pipeline.needs import find_needs as find_needs
-from phf.pipeline.plan import init_run
+from phf.pipeline.plan import run_before
 from phf.pipeline.plan import select as select
 from phf.pipeline.ray_workers import RayCluster, shares
 from phf.pipeline.stages import train_and_evaluate
@@ -93,7 +93,7 @@ def _train_and_evaluate_all(recipe: config.Recipe, work: WorkFolder, names: list
 
 
 def _jobs(recipe: config.Recipe, work: WorkFolder, names: list[str]) -> list[Job]:
-    return [Job(name, functools.partial(train_and_evaluate, recipe, work, name), init_run(recipe, name)) for name in names]
+    return [Job(name, functools.partial(train_and_evaluate, recipe, work, name), run_before(recipe, name)) for name in names]
 
 
 def _train_and_evaluate_on_ray(recipe: config.Recipe, work: WorkFolder, names: list[str], on_progress: Listener) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from phf import config
 from phf.errors import InputError
+from phf.evaluate import OfRun
 from phf.plugins import suggestion
 from phf.train import TrainSchedule, find_step
 
 
 def select(recipe: config.Recipe, only: Sequence[str]) -> list[str]:
-    """Return the runs to do, each behind the one that it is initialised from.
+    """Return the runs to do, each behind the one that it is initialised from or that its evaluations need.
 
     Args:
         recipe: the whole job, with one run for each seed.
@@ -36,6 +37,29 @@ def init_run(recipe: config.Recipe, name: str) -> str | None:
     return init.run if init and init.run in recipe.runs else None
 
 
+def run_before(recipe: config.Recipe, name: str) -> str | None:
+    """Return the run that has to be done before another: the one it is initialised from, else one that its evaluations need.
+
+    Raises:
+        InputError: for an evaluation that needs a run which the recipe does not have.
+    """
+    return init_run(recipe, name) or _run_of_evaluations(recipe, name)
+
+
+def _run_of_evaluations(recipe: config.Recipe, name: str) -> str | None:
+    for evaluation in recipe.runs[name].evaluations or recipe.evaluate.evaluations:
+        built = config.build("evaluations", recipe.evaluate.evaluations[evaluation])
+        needed = built.of_run() if isinstance(built, OfRun) else None
+        if needed is not None and needed not in recipe.runs:
+            raise InputError(
+                f"evaluate.evaluations.{evaluation}: needs the run {needed!r}, which the recipe does not have"
+                f"{suggestion(needed, recipe.runs)}"
+            )
+        if needed not in (None, name):
+            return needed
+    return None
+
+
 def schedule(recipe: config.Recipe, name: str) -> TrainSchedule:
     """Return a run's schedule, the tokens of the run that it is initialised from counted."""
     before, source, init = 0, init_run(recipe, name), recipe.train_of(name).init
@@ -53,6 +77,8 @@ def _in_order(recipe: config.Recipe, names: Sequence[str]) -> list[str]:
             raise InputError(f"runs.{name}.train.init: is initialised from itself: {' from '.join([*dependents, name])}")
         if source := init_run(recipe, name):
             add(source, (*dependents, name))
+        elif (needed := _run_of_evaluations(recipe, name)) and needed not in dependents:
+            add(needed, (*dependents, name))
         if recipe.runs[name].model is None:
             schedule(recipe, name)
         if name not in ordered:

@@ -23,8 +23,8 @@ def train_and_evaluate(recipe: config.Recipe, work: WorkFolder, name: str, on_pr
     held_out, objectives = recipe.tokenize.held_out, _objectives(recipe)
     spec = f"{folder}?trust_remote_code=true" if options.trust_remote_code else str(folder)
     evaluate(
-        spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress,
-        objectives=objectives, trackers=options.trackers,
+        spec, work.annotated, recipe.evaluate, folder, held_out,
+        evaluations=run.evaluations, on_progress=on_progress, objectives=objectives, trackers=options.trackers,
     )  # fmt: skip
 
 
@@ -48,8 +48,9 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progr
         temporary.write_text(to_yaml(about), encoding="utf-8")
     held_out = recipe.tokenize.held_out
     evaluate(
-        spec, work.annotated, recipe.evaluate, folder, held_out, run.evaluations, on_progress, named, _objectives(recipe),
-        recipe.train.trackers,
+        spec, work.annotated, recipe.evaluate, folder, held_out,
+        evaluations=run.evaluations, on_progress=on_progress, named=named, objectives=_objectives(recipe),
+        trackers=recipe.train.trackers,
     )  # fmt: skip
 
 

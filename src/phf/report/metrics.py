@@ -110,7 +110,7 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"score", Measure("mean score of finetuning", "higher")),
     (r"pass@(?P<k>\d+)", Measure("problems solved within {k}", "higher", *_PERCENT)),
     (r"(?:(?P<task>.+)\.)?(?P<kind>\w*perplexity|bits_per_byte)", Measure("{task} {kind}", "lower")),
-    (r"(?:(?P<task>.+)\.)?(?P<kind>acc\w*|f1|mcc|exact_match)", Measure("{task} {kind}", "higher")),
+    (r"(?:(?P<task>.+)\.)?(?P<kind>acc\w*|f1|mcc|pearson|spearman|exact_match)", Measure("{task} {kind}", "higher")),
 )
 _SPOKEN = {
     "heldout": "held-out text",

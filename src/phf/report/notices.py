@@ -1,12 +1,16 @@
 """What a reader must know before comparing: what is missing, unequal or not measured, and why."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from phf.report.comparison import Task
 from phf.report.metrics import spoken
 from phf.report.prose import differences, listed, task_name
 from phf.report.runs import Run
+
+_PILE_TRAINED = re.compile(r"hf:EleutherAI/(gpt-neo|gpt-j|gpt-neox|pythia)")
+"""Open models that were trained on the Pile."""
 
 
 def notices(tasks: Sequence[Task]) -> list[str]:
@@ -29,8 +33,24 @@ def notices(tasks: Sequence[Task]) -> list[str]:
         unequal = [row[0] for row in differences(task)[1]]
         if unequal:
             found.append(f"Runs differ in more than the objective: {listed(unequal)} (see “Configurations”).")
-        found += _empty_intervals(task)
+        found += [*_empty_intervals(task), *_of_the_pile(task)]
     return list(dict.fromkeys(found))
+
+
+def _of_the_pile(task: Task) -> list[str]:
+    """Return what a reference that was trained on the Pile does to a divergence from it."""
+    references: dict[str, str] = {}
+    for run in task.runs:
+        for evaluation, fields in run.evaluations.items():
+            reference = fields.get("reference")
+            if isinstance(reference, str) and _PILE_TRAINED.match(reference) and evaluation in {pair[0] for pair in run.measured}:
+                references.setdefault(reference, spoken(evaluation))
+    return [
+        f"{name} is the divergence from {reference.removeprefix('hf:')}, which was trained on the Pile, so it also says how well "
+        "a model fits the Pile: one that was trained on the Pile comes out closer than an equally good one trained on other "
+        "text. Compare runs of one corpus by it; the paper's numbers have other references, which are retired."
+        for reference, name in references.items()
+    ]
 
 
 def _unmeasured(task: Task) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phf import checksums
-from phf.artifacts import read_json, whole_lines
+from phf.artifacts import read_json, read_object, whole_lines
 from phf.config import read_yaml
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder, WorkFolder
@@ -90,7 +90,17 @@ def _read_run(folder: Path, name: str) -> Run:
             missing.append(f"no {what}")
     origin = WorkFolder.of_run(folder).recipe_origin
     parameters = _count_parameters(files.checkpoint(max(checkpoints))) if checkpoints else None
-    return Run(name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, [*missing, *skipped], origin)
+    missing += skipped
+    return Run(
+        name, folder, config, checkpoint, tokens, parameters, metrics, records, samples, missing, origin, _read_evaluations(files)
+    )
+
+
+def _read_evaluations(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Return the fields of each evaluation, by its name, as `evaluations.json` has them: those of the last checkpoint."""
+    path = run.find_evaluations()
+    notes = read_object(path) if path else {}
+    return {key.rpartition(" ")[2]: mapping(mapping(note).get("evaluation")) for key, note in notes.items()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Run:
         samples: evaluation -> columns of its newest samples file, each a list of one length.
         missing: what the folder lacks, in words.
         recipe: the file of the recipe it is of, and its commit; "" if it is of none.
+        evaluations: the fields of each evaluation as it was made last.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Run:
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: Sequence[str] = ()
     recipe: str = ""
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> Mapping[int, "Run"]:

@@ -67,8 +67,8 @@ def _pooled(name: str, members: dict[int, Run]) -> SeededRun:
     missing = [f"{run.name}: {text}" for run in members.values() for text in run.missing]
     return SeededRun(
         name, first.folder, first.config, first.checkpoint, first.checkpoints, first.parameters, first.metrics,
-        [record for run in members.values() for record in run.records], _samples(list(members.values())), missing, first.recipe,
-        members,
+        [record for run in members.values() for record in run.records], _samples(list(members.values())), missing,
+        first.recipe, first.evaluations, members,
     )  # fmt: skip
 
 

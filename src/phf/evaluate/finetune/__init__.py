@@ -1,30 +1,30 @@
-"""GLUE after finetuning: classification tasks, several seeds each, evaluated on their dev rows."""
+"""GLUE after finetuning: its tasks, several seeds each, evaluated on their dev rows."""
 
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from phf import artifacts, config, lm, statistics
+from phf import config, lm, plugins, statistics
 from phf.errors import InputError
 from phf.evaluate.finetune import glue
+from phf.evaluate.finetune.options import TrainingOptions
+from phf.evaluate.finetune.sweep import Sweep, Tried, run_sweep
+from phf.evaluate.finetune.trials import Trial
 from phf.evaluate.protocol import EvalContext
 from phf.layout import RunFolder
-from phf.lm import LanguageModel
+from phf.lm import LanguageModel, LocalWeights
+from phf.per_example import Parts
 from phf.records import Record
-
-_MAX_STOP_ROWS = 2000
-"""Rows of train held out for early stopping, at most."""
 
 
 @dataclass(frozen=True)
 class FineTune:
-    """GLUE's classification tasks after finetuning: the metric of each and their mean, over seeds. Higher is better.
+    """GLUE's tasks after finetuning: the metrics of each and the mean of their scores, over seeds. Higher is better.
 
     Args:
         data: folder with GLUE's folders of TSV files (CoLA, SST-2, ...); or `hf:` and a data set of the hub.
@@ -36,6 +36,8 @@ class FineTune:
             common, which flatters the result a little.
         lr: peak learning rate.
         batch: rows a step.
+        sweep: `{lr: [...], batch: [...], on: RUN}`: learning rates and batches to try for each task on one run, with one seed;
+            the best, by the rows for early stopping, takes the place of `lr` and `batch` for all runs. See `sweep.Sweep`.
         warmup: share of the steps over which the learning rate rises; then it falls to 0 at the last epoch's end.
         weight_decay: of AdamW.
         max_length: tokens of a row; longer rows are cut, the longer sentence of a pair first.
@@ -50,10 +52,27 @@ class FineTune:
     stop_on: Literal["train", "dev"] = "train"
     lr: Annotated[float, Field(gt=0)] = 2e-5
     batch: config.Count = 32
+    sweep: dict[str, Any] | None = None
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_length: Annotated[int, Field(ge=8)] = 128
     train_rows: config.Count | None = None
+
+    def __post_init__(self) -> None:
+        self._sweep  # noqa: B018 -- raises for fields that make no sense
+        if "wnli" in self.tasks:
+            raise InputError(f"finetune.tasks: found wnli. {glue.WHY_NOT_WNLI}; leave it out")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise InputError(f"finetune.tasks: found {self.tasks}, expected different tasks")
+
+    @property
+    def _sweep(self) -> Sweep | None:
+        return None if self.sweep is None else Sweep(**plugins.check_fields(Sweep, self.sweep, "finetune.sweep"))
+
+    def of_run(self) -> str | None:
+        """Return the run that the sweep is made on."""
+        sweep = self._sweep
+        return sweep.on if sweep else None
 
     def files(self) -> dict[str, str]:
         """Return the folder of the tasks."""
@@ -62,71 +81,108 @@ class FineTune:
     def measure(self, model: LanguageModel, setting: EvalContext) -> Iterator[Record]:
         """Measure each task's metrics, as "cola.mcc", and `score`, the mean of the tasks' scores; n = seeds.
 
-        A conditional model reads its control token in front of every row. The result of each task and seed is stored in
-        `finetune/` and reused if nothing that affects it has changed.
+        A conditional model reads its control token in front of every row. The result of each task and seed, with its predictions,
+        is stored in `finetune/` and reused if nothing that affects it has changed. Of a sweep, `TASK.lr` and `TASK.batch` are
+        what it chose; the run that it was made on has what it tried, as "cola.sweep.lr=0.0001,batch=16".
 
         Raises:
-            InputError: if the model is behind a server, cannot classify, or the data is missing.
+            InputError: if the model is behind a server, cannot classify, or the data or the sweep's run is missing.
         """
-        if not isinstance(model, lm.LocalWeights):
+        if not isinstance(model, LocalWeights):
             raise InputError(
                 f"{setting.name}: finetuning needs a model's weights; expected a run's folder or hf:NAME, not a server"
             )
-        from phf.evaluate.finetune.training import TrainingOptions, finetune
-
-        weights = lm.fingerprint(model.checkpoint.folder)
-        names = (option.name for option in dataclasses.fields(TrainingOptions))
-        training = TrainingOptions(**{name: getattr(self, name) for name in names})
         scores = np.zeros((self.seeds, len(self.tasks)))
+        examples = _Examples(self.seeds)
         for column, name in enumerate(self.tasks):
             task, rows = glue.TASKS[name], glue.read(name, self.data)
-            per_seed: list[dict[str, float]] = []
-            for seed in range(setting.seed, setting.seed + self.seeds):
-                path = RunFolder(setting.out).finetune_of(setting.name, setting.step) / f"{name}-seed-{seed}.json"
-                made_from = {"model": weights, "control": model.control, "rows": _rows_fingerprint(rows), **self._options()}
-                result = _cached(path, made_from)
-                if result is None:
-                    train, stop = self._split(rows, seed)
-                    on_progress = functools.partial(self._report, setting, f"steps of {name}, seed {seed}")
-                    result = finetune(model, task, train, stop, rows.dev, training, seed, on_progress)
-                    artifacts.write_json(path, {"made_from": made_from, **result}, recorded=True)
-                per_seed.append(result["metrics"])
-                scores[seed - setting.seed, column] = task.score(per_seed[-1])
-            for metric in task.metrics:
-                yield from _over_seeds(setting, f"{name}.{metric}", [values[metric] for values in per_seed])
+            options, tried = self._options(name, rows, setting)
+            yield from self._of_sweep(name, tried, setting)
+            results = [
+                self._trial(name, rows, options, seed).result(
+                    model,
+                    RunFolder(setting.out).finetune_of(setting.name, setting.step) / f"{name}-seed-{seed}.json",
+                    functools.partial(self._report, setting, f"steps of {name}, seed {seed}"),
+                )
+                for seed in range(setting.seed, setting.seed + self.seeds)
+            ]
+            scores[:, column] = [task.score(result["metrics"]) for result in results]
+            for metric in results[0]["metrics"]:
+                yield from _over_seeds(setting, f"{name}.{metric}", [result["metrics"][metric] for result in results])
+            examples.add(name, rows, [result["predictions"] for result in results])
+        setting.write_per_example(*examples.columns())
         yield from _over_seeds(setting, "score", scores.mean(axis=1))
+
+    def _options(self, name: str, rows: glue.Rows, setting: EvalContext) -> tuple[TrainingOptions, Tried | None]:
+        """Return the hyperparameters of a task, and what a sweep tried for them."""
+        names = (option.name for option in dataclasses.fields(TrainingOptions))
+        options = TrainingOptions(**{name: getattr(self, name) for name in names})
+        sweep = self._sweep
+        if sweep is None:
+            return options, None
+        folder = str(sweep.folder(setting.out))
+        tried = run_sweep(
+            sweep, self._trial(name, rows, options, setting.seed), functools.partial(_load_weights, folder),
+            lm.fingerprint(folder), setting.shared_folder, functools.partial(self._report, setting, f"steps of {name}, sweep"),
+        )  # fmt: skip
+        lr, batch = tried.chosen
+        return dataclasses.replace(options, lr=lr, batch=batch), tried
+
+    def _of_sweep(self, name: str, tried: Tried | None, setting: EvalContext) -> Iterator[Record]:
+        """Yield what a sweep chose, and, of the run that it was made on, what it tried."""
+        sweep = self._sweep
+        if tried is None or sweep is None:
+            return
+        for metric, value in zip(("lr", "batch"), tried.chosen, strict=True):
+            yield setting.record(f"{name}.{metric}", value, n=len(tried.scores))
+        if setting.out.name == sweep.on:
+            for (lr, batch), score in tried.scores.items():
+                yield setting.record(f"{name}.sweep.lr={lr:g},batch={batch}", score, n=1)
+
+    def _trial(self, name: str, rows: glue.Rows, options: TrainingOptions, seed: int) -> Trial:
+        return Trial(name, rows, options, seed, self.stop_on, self.train_rows)
 
     @staticmethod
     def _report(setting: EvalContext, unit: str, done: int, total: int) -> None:
         setting.report(done, total, unit)
 
-    def _options(self) -> dict[str, Any]:
-        """Return the options that affect the result of one task and seed."""
-        names = ("epochs", "patience", "stop_on", "lr", "batch", "warmup", "weight_decay", "max_length", "train_rows")
-        return {name: getattr(self, name) for name in names}
 
-    def _split(self, rows: glue.Rows, seed: int) -> tuple[Sequence[glue.Row], Sequence[glue.Row]]:
-        """Return the rows to train on and the rows for early stopping."""
-        order = np.random.default_rng(seed).permutation(len(rows.train))
-        sampled = [rows.train[index] for index in order[: self.train_rows]]
-        if self.stop_on == "dev":
-            return sampled, rows.dev
-        held_out = min(max(1, len(sampled) // 10), _MAX_STOP_ROWS)
-        if len(sampled) <= held_out:
-            raise InputError(f"finetuning needs at least 2 rows of train, found {len(sampled)}; use more rows, or stop_on: dev")
-        return sampled[held_out:], sampled[:held_out]
+class _Examples:
+    """What each dev row adds to the metrics that are means or ratios over rows, averaged over seeds."""
+
+    def __init__(self, seeds: int) -> None:
+        self.seeds = seeds
+        self.ids: list[str] = []
+        self.parts: dict[str, tuple[slice, np.ndarray, np.ndarray]] = {}
+
+    def add(self, name: str, rows: glue.Rows, predictions: Sequence[dict[str, list[float]]]) -> None:
+        """Add a task's rows and what each seed predicted for them."""
+        for suffix, split in rows.dev.items():
+            where = slice(len(self.ids), len(self.ids) + len(split))
+            self.ids += [f"{name}{suffix} {number}" for number in range(len(split))]
+            labels = np.array([row.label for row in split])
+            per_seed = [glue.parts(np.array(found[suffix]), labels) for found in predictions]
+            for metric in glue.TASKS[name].metrics:
+                # Of several seeds the mean of ratios is not the ratio of means, but for accuracy, whose denominators are all 1.
+                if metric in per_seed[0] and (self.seeds == 1 or metric == "acc"):
+                    numerators, weights = (np.mean([found[metric][side] for found in per_seed], axis=0) for side in (0, 1))
+                    self.parts[f"{name}.{metric}{suffix}"] = (where, numerators, weights)
+
+    def columns(self) -> tuple[list[str], dict[str, Parts]]:
+        """Return the ids of all rows, and each metric's parts, which are 0 for the rows of other tasks."""
+        found = {}
+        for metric, (where, *sides) in self.parts.items():
+            whole = [np.zeros(len(self.ids)), np.zeros(len(self.ids))]
+            for array, side in zip(whole, sides, strict=True):
+                array[where] = side
+            found[metric] = (whole[0], whole[1])
+        return self.ids, found
 
 
-def _rows_fingerprint(rows: glue.Rows) -> str:
-    return artifacts.fingerprint([[[*row.texts, row.label] for row in split] for split in (rows.train, rows.dev)])
-
-
-def _cached(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the stored result if it was made from the same inputs, else None."""
-    if not path.exists():
-        return None
-    stored = artifacts.read_object(path, "made_from", "metrics")
-    return stored if stored.get("made_from") == made_from else None
+def _load_weights(folder: str) -> LocalWeights:
+    model = lm.load(folder)
+    assert isinstance(model, LocalWeights)
+    return model
 
 
 def _over_seeds(setting: EvalContext, metric: str, values: Sequence[float] | np.ndarray) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""Finetune a causal language model as a sequence classifier. Imports torch, so the `finetune` evaluation imports it lazily.
+"""Finetune a causal language model as a sequence classifier, or, with one output, for a regression. Imports torch: opened late.
 
 A row is read as a document: document start, the control token of a conditional model, the sentence (or two, one a line),
 document end. The head reads the hidden state of the last token. AdamW, linear warm-up and decay, bf16 on a GPU. Batches hold
@@ -8,16 +8,16 @@ Legend: N rows, C classes.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from phf.errors import InputError
 from phf.evaluate.finetune import glue
+from phf.evaluate.finetune.options import TrainingOptions
 from phf.hub import quiet_transformers
 from phf.length_batches import by_length
 from phf.lm import LocalWeights
@@ -28,35 +28,12 @@ _MAX_GRAD_NORM = 1.0
 _INFERENCE_BATCH = 128  # rows
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingOptions:
-    """Hyperparameters of finetuning one task with one seed.
-
-    Args:
-        epochs: most passes over the rows.
-        patience: epochs without a better score after which finetuning stops.
-        lr: peak learning rate.
-        batch: rows a step.
-        warmup: share of the steps over which the learning rate rises.
-        weight_decay: of AdamW.
-        max_length: tokens of a row at most.
-    """
-
-    epochs: int
-    patience: int
-    lr: float
-    batch: int
-    warmup: float
-    weight_decay: float
-    max_length: int
-
-
 def finetune(
     base: LocalWeights,
     task: glue.Task,
     train: Sequence[glue.Row],
     stop: Sequence[glue.Row],
-    dev: Sequence[glue.Row],
+    dev: Mapping[str, Sequence[glue.Row]],
     options: TrainingOptions,
     seed: int,
     on_progress: Callable[[int, int], None],
@@ -64,19 +41,19 @@ def finetune(
     """Finetune on `train` until the score on `stop` no longer rises, and evaluate the best epoch's weights on `dev`.
 
     Returns:
-        `metrics` on dev by name; `epoch`, the best one, from 1; and `epochs`, each with its mean loss and its score on `stop`.
+        `metrics` on dev by name and suffix of the dev rows; `predictions`, for each suffix one of each row; `epoch`, the best
+        one, from 1; and `epochs`, each with its mean loss and its score on `stop`.
 
     Raises:
         InputError: if the model cannot classify, or the loss is not finite.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, pad = _classifier(base, len(task.classes))
-        rows = {
-            split: _encode(base, texts, options.max_length) for split, texts in (("train", train), ("stop", stop), ("dev", dev))
-        }
+        model, pad = _classifier(base, len(task.classes) or 1)
+        rows = {split: _encode(base, texts, options.max_length) for split, texts in (("train", train), ("stop", stop))}
         labels = {
-            split: np.array([row.label for row in texts]) for split, texts in (("train", train), ("stop", stop), ("dev", dev))
+            split: np.array([row.label for row in texts], np.int64 if task.classes else np.float32)
+            for split, texts in (("train", train), ("stop", stop))
         }
         optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
         per_epoch = -(-len(train) // options.batch)
@@ -104,8 +81,14 @@ def finetune(
             if epoch - chosen >= options.patience:
                 break
         model.load_state_dict(best)
-        metrics = glue.measure(task.metrics, _predict(model, pad, rows["dev"]), labels["dev"])
-    return {"metrics": metrics, "epoch": chosen + 1, "epochs": epochs}
+        metrics: dict[str, float] = {}
+        predictions: dict[str, list[float]] = {}
+        for suffix, split in dev.items():
+            predicted = _predict(model, pad, _encode(base, split, options.max_length))
+            predictions[suffix] = predicted.tolist()
+            measured = glue.measure(task.metrics, predicted, np.array([row.label for row in split]))
+            metrics |= {f"{metric}{suffix}": value for metric, value in measured.items()}
+    return {"metrics": metrics, "predictions": predictions, "epoch": chosen + 1, "epochs": epochs}
 
 
 def _classifier(base: LocalWeights, classes: int) -> tuple[Any, int]:
@@ -167,7 +150,8 @@ def _learn(
 ) -> float:
     """Take one optimiser step. Return the loss before it."""
     model.train()
-    loss = cross_entropy(_logits(model, pad, [rows[row] for row in batch]), torch.tensor(labels[batch], device=model.device))
+    logits, wanted = _logits(model, pad, [rows[row] for row in batch]), torch.tensor(labels[batch], device=model.device)
+    loss = mse_loss(logits.squeeze(1), wanted) if wanted.is_floating_point() else cross_entropy(logits, wanted)
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
     optimizer.step()
@@ -178,12 +162,12 @@ def _learn(
 
 @torch.inference_mode()
 def _predict(model: Any, pad: int, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the most probable class of each row: (N,)."""
+    """Return the most probable class of each row, or its score where the model has one output: (N,)."""
     model.eval()
-    predicted = np.zeros(len(rows), np.int64)
+    outputs = np.zeros((len(rows), model.config.num_labels), np.float32)
     for batch in by_length([len(row) for row in rows], rows=_INFERENCE_BATCH):
-        predicted[batch] = _logits(model, pad, [rows[row] for row in batch]).argmax(dim=-1).cpu().numpy()
-    return predicted
+        outputs[batch] = _logits(model, pad, [rows[row] for row in batch]).cpu().numpy()
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(axis=1)
 
 
 def _logits(model: Any, pad: int, rows: Sequence[Sequence[int]]) -> torch.Tensor:

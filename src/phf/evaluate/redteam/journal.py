@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from phf import checksums
-from phf.artifacts import whole_file, whole_lines
+from phf.artifacts import whole_file, whole_lines, write_table
 from phf.errors import InputError
 from phf.evaluate.redteam.attackers import Attempt
 
@@ -88,5 +87,4 @@ def write_prompts(path: Path, pools: Sequence[Sequence[Sequence[Attempt]]], agai
     columns = [
         pa.array(column, field.type, from_pandas=True) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
     ]
-    with whole_file(path, recorded=True) as temporary:
-        pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), temporary, compression="zstd")
+    write_table(path, pa.Table.from_arrays(columns, schema=SCHEMA))
