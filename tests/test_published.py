@@ -12,7 +12,7 @@ from phf import config, pipeline
 from phf.cli import main
 from phf.errors import InputError
 from phf.hub import HubModel
-from phf.pipeline import find_needs
+from phf.pipeline import find_needs, select
 from phf.records import read_records
 from support.hub_data import write_hub_data
 from support.published import write_hub_cache
@@ -210,6 +210,40 @@ def test_every_name_in_the_papers_recipes_resolves_offline(hub, task):
     kinds = {need.kind for need in wanted}
     assert {"data set", "tokenizer", "model"} <= kinds
     assert all((need.here is None) == (need.kind == "data set") for need in wanted)
+
+
+@pytest.mark.parametrize("task", ["toxicity", "pii", "pep8"])
+def test_the_papers_recipes_measure_what_the_paper_does(task):
+    evaluations = config.read_recipe(RECIPE.with_name(f"paper-{task}.yaml")).evaluate.evaluations
+    attack = config.build("evaluations", evaluations["redteam"])
+    assert (attack.trials, attack.rounds, attack.shots, attack.new, attack.continuations, attack.temperature) == (
+        10,
+        10,
+        4,
+        20,
+        512,
+        0.1,
+    )
+    assert (attack.instruction, attack.score_prompt) == (task, task == "pep8")
+    assert attack.red.startswith("hf:")
+    if task == "pep8":
+        functions = config.build("evaluations", evaluations["functions"])
+        assert (functions.n, functions.max_tokens, functions.count_prompt, functions.score_prompt) == (4096, 272, True, True)
+        assert config.build("evaluations", evaluations["humaneval"]).problems == "hf:openai/openai_humaneval"
+    else:
+        glue = config.build("evaluations", evaluations["glue"])
+        assert set(glue.tasks) == {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"}
+        assert (glue.of_run(), glue.stop_on) == ("mle", "dev")
+
+
+def test_a_run_that_a_sweep_is_made_on_is_done_first():
+    runs = {"other": {"objective": "mle"}, "mle": {"objective": "mle"}}
+    sweep = {"name": "finetune", "sweep": {"lr": [1e-4], "batch": [16], "on": "mle"}}
+    recipe = small(runs=runs, evaluate={"evaluations": {"glue": sweep}}, report={})
+    assert select(recipe, []) == select(recipe, ["other"]) == ["mle", "other"]
+    recipe = small(runs={"other": {"objective": "mle"}}, evaluate={"evaluations": {"glue": sweep}}, report={})
+    with pytest.raises(InputError, match=r"evaluations\.glue: needs the run 'mle', which the recipe does not have.*other"):
+        select(recipe, [])
 
 
 def test_needs_are_those_of_every_kind_and_name_their_key(hub, tmp_path):
