@@ -110,8 +110,8 @@ def test_stand_ins_go_from_their_names_to_the_page(hub, tmp_path):
 
 def write_data_sets(folder):
     """Write stand-ins of the data that the paper's recipes name, in the columns of the hub."""
-    texts = [["The reader opens the file. ", "It gives its Lines.\n"], ["call close(). ", "Ask Jane."], [], ["One. "]] * 8
-    scores = [[0.0, 0.4], [0.1, 0.0], [], [0.2]] * 8
+    texts = [[f"The reader opens file {number}. ", "It gives its Lines.\n"] for number in range(20)] + [[]]
+    scores = [[0.0, 0.4], [0.1, 0.0]] * 10 + [[]]
     prompts = [{"text": "The reader", "toxicity": 0.5}, {"text": "Call it", "toxicity": 0.1}, {"text": "No", "toxicity": None}]
     problem = {"task_id": "T/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f):\n    assert f() == 1\n"}
     rows = {"sentence": ["good file", "bad file"] * 6, "label": [1, 0] * 6}
