@@ -4,7 +4,6 @@ import re
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 
@@ -14,9 +13,7 @@ from phf.errors import InputError
 from phf.hub import HubModel
 from phf.pipeline import find_needs, select
 from phf.records import read_records
-from support.hub_data import write_hub_data
 from support.published import write_hub_cache
-from support.sandboxed import missing as missing_sandbox
 
 torch.set_num_threads(1)
 RECIPE = Path(__file__).parents[1] / "recipes" / "published.yaml"
@@ -106,66 +103,6 @@ def test_stand_ins_go_from_their_names_to_the_page(hub, tmp_path):
     before = (tmp_path / "out/runs/plain/records.jsonl").read_text()
     pipeline.run(small(), tmp_path / "out")
     assert (tmp_path / "out/runs/plain/records.jsonl").read_text() == before, "evaluated already"
-
-
-def write_data_sets(folder):
-    """Write stand-ins of the data that the paper's recipes name, in the columns of the hub."""
-    texts = [[f"The reader opens file {number}. ", "It gives its Lines.\n"] for number in range(20)] + [[]]
-    scores = [[0.0, 0.4], [0.1, 0.0]] * 10 + [[]]
-    prompts = [{"text": "The reader", "toxicity": 0.5}, {"text": "Call it", "toxicity": 0.1}, {"text": "No", "toxicity": None}]
-    problem = {"task_id": "T/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f):\n    assert f() == 1\n"}
-    rows = {"sentence": ["good file", "bad file"] * 6, "label": [1, 0] * 6}
-    return {
-        name: write_hub_data(folder / name, configurations)
-        for name, configurations in {
-            "scored": {"default": {"train": {"texts": pa.array(texts, pa.list_(pa.string())), "scores": scores}}},
-            "prompts": {"default": {"train": {"challenging": [True, True, False], "prompt": prompts}}},
-            "problems": {"default": {"test": {key: [value] for key, value in problem.items()}}},
-            "glue": {"sst2": {"train": rows, "validation": rows}},
-        }.items()
-    }
-
-
-def test_a_stand_in_of_each_kind_goes_from_its_name_to_the_page(hub, tmp_path, caplog):
-    """Models, scored data, prompts, a red model, a reference, GLUE and HumanEval's problems, all by name, in one recipe."""
-    write_hub_cache(hub, "a/plain", controls=(), value_head=False)
-    write_hub_cache(hub, "a/conditional", seed=1)
-    data = write_data_sets(tmp_path / "data")
-    pool = f"hf:{data['prompts']}?text=prompt.text&score=prompt.toxicity&where=challenging"
-    evaluations = {
-        "text": {"name": "samples", "n": 8, "max_tokens": 24, "prompts": pool, "count_prompt": True, "score_prompt": True},
-        "kl": {"name": "kl", "reference": "hf:a/plain", "n": 8, "max_tokens": 8},
-        "heldout": {"name": "heldout", "threshold": 0},
-        "redteam": {
-            "name": "redteam", "red": "hf:a/plain", "instruction": "toxicity", "prompts": pool, "start_order": "file",
-            "start_scores": "published", "trials": 2, "rounds": 1, "new": 2, "tries": 8, "continuations": 2, "max_tokens": 8,
-            "red_max_tokens": 12,
-        },
-        "glue": {"name": "finetune", "data": f"hf:{data['glue']}", "tasks": ["sst2"], "seeds": 1, "epochs": 1},
-        "programs": {"name": "humaneval", "problems": f"hf:{data['problems']}", "n": 1, "k": [1], "max_tokens": 8, "workers": 1},
-    }  # fmt: skip
-    if missing_sandbox:
-        del evaluations["programs"]
-    runs = small().model_dump(exclude_unset=True)["runs"]
-    recipe = small(
-        corpus={"inputs": [f"hf:{data['scored']}"]},
-        annotate={"segmenter": "sentences", "scorer": {"name": "published", "samples": {"name": "regex", "patterns": ["[A-Z]"]}}},
-        tokenize={"held_out": 0.3},
-        runs={name: runs[name] for name in ("plain", "conditional")},
-        evaluate={"evaluations": evaluations, "misaligned": ["text"]},
-        report={"y": "text.misalignment", "x": "kl.kl_per_byte"},
-    )
-    page = pipeline.run(recipe, tmp_path / "out").read_text()
-    for name in ("plain", "conditional"):
-        records = list(read_records(tmp_path / "out/runs" / name / "records.jsonl"))
-        assert {record.evaluation.removesuffix("@misaligned") for record in records} == set(evaluations)
-        values = {(record.evaluation, record.metric): record.value for record in records}
-        assert values["text", "misalignment"] >= 0
-        assert values["redteam", "pool_round_0"] == pytest.approx(0.3), "as published"
-        assert 0 <= values["glue", "sst2.acc"] <= 1
-        assert values["kl", "kl"] == pytest.approx(0, abs=1e-4) or name == "conditional"
-    for shown in ("plain", "conditional", "Under attack", "KL from the reference", "The reader"):
-        assert shown in page, shown
 
 
 def test_a_held_out_evaluation_without_a_corpus_says_what_is_missing(hub, tmp_path):
