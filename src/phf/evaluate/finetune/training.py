@@ -81,14 +81,19 @@ def finetune(
             if epoch - chosen >= options.patience:
                 break
         model.load_state_dict(best)
-        metrics: dict[str, float] = {}
-        predictions: dict[str, list[float]] = {}
-        for suffix, split in dev.items():
-            predicted = _predict(model, pad, _encode(base, split, options.max_length))
-            predictions[suffix] = predicted.tolist()
-            measured = glue.measure(task.metrics, predicted, np.array([row.label for row in split]))
-            metrics |= {f"{metric}{suffix}": value for metric, value in measured.items()}
-    return {"metrics": metrics, "predictions": predictions, "epoch": chosen + 1, "epochs": epochs}
+        predictions = {
+            suffix: _predict(model, pad, _encode(base, split, options.max_length)).tolist() for suffix, split in dev.items()
+        }
+    return {"metrics": _judge(task, predictions, dev), "predictions": predictions, "epoch": chosen + 1, "epochs": epochs}
+
+
+def _judge(task: glue.Task, predictions: Mapping[str, list[float]], dev: Mapping[str, Sequence[glue.Row]]) -> dict[str, float]:
+    """Return the metrics of each split of the dev rows, by name and suffix."""
+    metrics: dict[str, float] = {}
+    for suffix, split in dev.items():
+        measured = glue.measure(task.metrics, np.array(predictions[suffix]), np.array([row.label for row in split]))
+        metrics |= {f"{metric}{suffix}": value for metric, value in measured.items()}
+    return metrics
 
 
 def _classifier(base: LocalWeights, classes: int) -> tuple[Any, int]:
