@@ -118,9 +118,10 @@ def expected_maximum(values: np.ndarray, k: int, prompts: Sequence[str] | None =
 
     With x_(1) <= ... <= x_(n) sorted, it is the sum over i of C(i-1, k-1) / C(n, k) * x_(i): every group counts, so nothing
     depends on how samples happen to be cut into groups. It is a U-statistic, so it is the mean of what each sample contributes,
-    value + k (mean over the groups that hold the sample - value), up to terms of second order (Hoeffding 1948); the interval is
-    that of the mean of these contributions, over samples or over prompts as in `mean_over_prompts`. There is none for fewer
-    than 16 k of these: terms of second order then matter.
+    value + k (mean over the groups that hold the sample - value), up to terms of second order (Hoeffding 1948), here with the
+    jackknife's factor (n - 1) / (n - k) of n samples, or prompts (Arvesen 1969); the interval is that of the mean of these
+    contributions, over samples or over prompts as in `mean_over_prompts`. There is none for fewer than 16 k of these: terms of
+    second order then matter.
 
     Args:
         values: (N,) with NaN for unknown ones, which are left out.
@@ -140,11 +141,11 @@ def expected_maximum(values: np.ndarray, k: int, prompts: Sequence[str] | None =
     firsts = np.concatenate([[0], np.cumsum(np.bincount(places))[:-1]])
     with_each = _maximum_with_each(np.sort(numbers[known]), k)[firsts][places]  # equal values contribute exactly the same
     value = float(np.sort(numbers[known]) @ _maximum_weights(n, k))
-    contributions = value + k * (with_each - value)
     owners = [""] * n if prompts is None else [prompt for prompt, has in zip(prompts, known, strict=True) if has]
-    over = mean_over_prompts(contributions, owners, seed)
     different = len(set(owners))
     units = different if different >= LEAST_CLUSTERS else n
+    contributions = value + k * (with_each - value) * ((units - 1) / (units - k) if units > k else 1.0)
+    over = mean_over_prompts(contributions, owners, seed)
     if k > 1 and units < LEAST_GROUPS * k:
         return Estimate(value, over.stderr, math.nan, math.nan, n)
     return Estimate(value, over.stderr, over.low, over.high, n)
