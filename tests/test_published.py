@@ -176,9 +176,11 @@ def test_the_papers_recipes_measure_what_the_paper_does(task):
 def test_a_run_that_a_sweep_is_made_on_is_done_first():
     runs = {"other": {"objective": "mle"}, "mle": {"objective": "mle"}}
     sweep = {"name": "finetune", "sweep": {"lr": [1e-4], "batch": [16], "on": "mle"}}
-    recipe = small(runs=runs, evaluate={"evaluations": {"glue": sweep}}, report={})
+    recipe = small(runs=runs, evaluate={"evaluations": {"glue": sweep}}, report={}, train={"tokens": 1000})
     assert select(recipe, []) == select(recipe, ["other"]) == ["mle", "other"]
-    recipe = small(runs={"other": {"objective": "mle"}}, evaluate={"evaluations": {"glue": sweep}}, report={})
+    recipe = small(
+        runs={"other": {"objective": "mle"}}, evaluate={"evaluations": {"glue": sweep}}, report={}, train={"tokens": 1000}
+    )
     with pytest.raises(InputError, match=r"evaluations\.glue: needs the run 'mle', which the recipe does not have.*other"):
         select(recipe, [])
 
