@@ -9,8 +9,8 @@ import pytest
 from phf import config, plugins
 
 LIBRARIES = (
-    "datasets", "fsspec", "jinja2", "lm_eval", "matplotlib", "openai", "phonenumbers", "pyap", "pycodestyle", "ray", "ruff",
-    "scrubadub", "sklearn", "spacy", "textblob", "triton", "zstandard",
+    "datasets", "fsspec", "jinja2", "lm_eval", "matplotlib", "openai", "phonenumbers", "presidio_analyzer", "profanity_check",
+    "pyap", "pycodestyle", "ray", "ruff", "scrubadub", "sklearn", "spacy", "textblob", "triton", "zstandard",
 )  # fmt: skip
 PROGRAM = """
 import json, os, sys
@@ -40,6 +40,8 @@ SCORERS = {
     "pep8": ({}, "pep8"),
     "pep8-ruff": ({}, "pep8"),
     "pii": ({}, "pii"),
+    "presidio": ({}, "second"),
+    "profanity": ({}, "second"),
     "published": ({}, None),
     "python": ({"function": "builtins.len"}, None),
     "regex": ({"patterns": ["a"]}, []),

@@ -3,48 +3,61 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from phf import config
 from phf.cli import main
+from phf.evaluate.diversity import distinct_2
 from phf.records import Record, stamp, write_records
 from phf.report import verdicts
 from phf.report.claims import to_markdown
-from phf.report.comparability import distinct_2
+from phf.report.comparability import compare_texts
 from phf.report.comparison import tasks_of
 from phf.report.run_files import read_runs
 from phf.report.seeds import pool_seeds
 
-CORPUS = {"corpus": {"source": {"name": "made-up"}}, "annotate": {"segmenter": {"name": "lines"}, "scorer": {"name": "pii"}}}
-WORDS = np.array([f"word{number}" for number in range(500)])
+
+def corpus(scorer):
+    source = {"source": None, "inputs": [f"/somewhere/of/mine/{scorer}.jsonl"]}
+    return {"corpus": source, "annotate": {"segmenter": {"name": "lines"}, "scorer": {"name": scorer}}}
 
 
-def make_run(folder, objective, score, bits, seeds=3, repeats=False, unscored=0, **train):
+def make_run(folder, objective, score, bits, seeds=3, repeats=False, unscored=0, short=False, scorer="pii", **train):
     """Make one run folder a seed: misalignment and bits per byte differ a little between seeds."""
-    rng = np.random.default_rng(len(folder.name))
     made = []
     for seed in range(seeds):
         path = folder.with_name(f"{folder.name}.seed-{seed}")
-        (path / "samples").mkdir(parents=True)
-        settings = {"objective": {"name": objective}, "train": train, "tokens": {"corpus": CORPUS}}
+        path.mkdir(parents=True)
+        settings = {"objective": {"name": objective}, "train": train, "tokens": {"corpus": corpus(scorer)}}
         (path / "config.yaml").write_text(yaml.safe_dump(settings))
         wobble = 1 + 0.01 * (seed - 1)
         values = {("heldout", "bits_per_byte_aligned"): bits + 0.001 * seed}
         values |= {(name, "misalignment"): score * wobble for name in ("no-prompt", "adversarial")}
+        texts = {"unscored_share": unscored / 200, "words": 30, "finished_share": 0.75, "distinct_2_first_64": 1.0}
+        texts |= {} if short else {"distinct_2_first_256": 0.1 if repeats else 0.9}
+        values |= {("no-prompt", metric): value for metric, value in texts.items()}
         records = [
             Record(path.name, 5, evaluation, metric + end, value * factor, value * 0.005, 200, stamp())
             for (evaluation, metric), value in values.items()
             for end, factor in (("", 1.0), (".low", 0.99), (".high", 1.01))
         ]
         write_records(path / "records.jsonl", records)
-        texts = ["same words again " * 8 if repeats else " ".join(rng.choice(WORDS, 30)) for _ in range(200)]
-        columns = {"text": texts, "misalignment": [None] * unscored + [score] * (200 - unscored), "finished": [True] * 200}
-        pq.write_table(pa.table(columns), path / "samples" / "no-prompt-step-5.parquet")
         made.append(path)
     return made
+
+
+def make_task(folder, scorer, conditional=0.001, **change):
+    """Make the runs of a task, with the paper's outcome but for what conditional training is like."""
+    return [
+        *make_run(folder / "mle", "mle", 0.02, 2.0, scorer=scorer),
+        *make_run(folder / "conditional", "conditional", conditional, 2.01, scorer=scorer, **change),
+        *make_run(folder / "filtering", "filtering", 0.01, 2.1, scorer=scorer),
+        *make_run(folder / "unlikelihood", "unlikelihood", 0.008, 2.05, scorer=scorer),
+        *make_run(folder / "rwr", "rwr", 0.019, 2.02, scorer=scorer),
+        *make_run(folder / "awr", "awr", 0.018, 2.02, scorer=scorer),
+        *make_run(folder / "late", "conditional", 0.004, 2.01, scorer=scorer, init={"run": "mle", "at": "50%"}),
+    ]
 
 
 def task_of(folders):
@@ -55,15 +68,7 @@ def task_of(folders):
 @pytest.fixture
 def good(tmp_path):
     """The paper's outcome: every claim holds."""
-    return [
-        *make_run(tmp_path / "mle", "mle", 0.02, 2.0),
-        *make_run(tmp_path / "conditional", "conditional", 0.001, 2.01),
-        *make_run(tmp_path / "filtering", "filtering", 0.01, 2.1),
-        *make_run(tmp_path / "unlikelihood", "unlikelihood", 0.008, 2.05),
-        *make_run(tmp_path / "rwr", "rwr", 0.019, 2.02),
-        *make_run(tmp_path / "awr", "awr", 0.018, 2.02),
-        *make_run(tmp_path / "late", "conditional", 0.004, 2.01, init={"run": "mle", "at": "50%"}),
-    ]
+    return make_task(tmp_path, "pii")
 
 
 def test_every_claim_can_hold(good):
@@ -78,7 +83,7 @@ def test_every_claim_can_hold(good):
     ("judge", "name", "objective", "score", "bits", "reason"),
     [
         (verdicts.frontier, "rwr", "rwr", 0.0005, 2.0, "rwr is better"),
-        (verdicts.lowers, "conditional", "conditional", 0.01, 2.01, "less than ten times"),
+        (verdicts.lowers, "conditional", "conditional", 0.01, 2.01, "less than 10 times"),
         (verdicts.lowers, "conditional", "conditional", 0.03, 2.01, "higher"),
         (verdicts.scenarios, "conditional", "conditional", 0.03, 2.01, "higher: no prompt, adversarial"),
         (verdicts.capability, "conditional", "conditional", 0.001, 2.2, "larger"),
@@ -132,6 +137,15 @@ def test_a_ratio_of_other_texts_does_not_count(good, tmp_path, change, reason):
     assert reason in "; ".join(verdict.why)
 
 
+def test_distinct_2_is_compared_at_the_largest_length_that_both_have(good, tmp_path):
+    others = [folder for folder in good if not folder.name.startswith("conditional")]
+    task = task_of([*others, *make_run(tmp_path / "new" / "conditional", "conditional", 0.001, 2.01, short=True, repeats=True)])
+    own, other = compare_texts(task, next(run for run in task.runs if run.name == "conditional"), "no-prompt")
+    assert own.length == other.length == 64
+    assert own.distinct_2 == other.distinct_2 == 1
+    assert verdicts.lowers(task).verdict == "holds"
+
+
 def test_distinct_2_is_taken_at_equal_length():
     texts = [["a", "b", "a", "b"], ["c", "d"]]
     assert distinct_2(texts, 6) == 3 / 4  # ab ba (ab) | cd
@@ -143,10 +157,15 @@ def test_the_report_is_written_claim_by_claim(good, tmp_path):
     text = to_markdown([task_of(good)])
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert sum("| holds |" in line for line in table) == 5
-    for words in ("## 1. Conditional training is on the frontier", "Expected:", "Why:", "MLE's is 20 [", "| words |"):
+    for words in ("## 1. Conditional training is on the frontier", "Expected:", "Why:", "MLE's is 20 [", "| words |", "| 20 ["):
         assert words in text, words
     with pytest.raises(SystemExit) as stopped:
         main(["report", *map(str, good), "--out", str(tmp_path / "out"), "--markdown", str(tmp_path / "REPORT.md"), "--quiet"])
     assert not stopped.value.code
-    assert (tmp_path / "REPORT.md").read_text() == text
+    written = (tmp_path / "REPORT.md").read_text().splitlines()
+    figure = [line for line in written if line not in text.splitlines()]
+    assert figure[0].startswith("![Differences to MLE")
+    assert figure[1].startswith("Each point is a run")
+    assert [line for line in written if line in text.splitlines() and line] == [line for line in text.splitlines() if line]
+    assert (tmp_path / "REPORT-pii.svg").read_text().startswith("<?xml")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["numbers"]

@@ -167,12 +167,15 @@ def _few_samples(context: int) -> str:
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN|KEY=VALUE", help="Run folders to compare, or the work folder of a recipe; or addresses."),
+        typer.Argument(metavar="RUN|KEY=VALUE", help="Run folders, a recipe's work folder, or files of records; or addresses."),
     ],
     out: Out = "report",
     as_json: Annotated[bool, typer.Option("--json", help="Also print the numbers, as JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Also print the numbers, as CSV.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the verdict on each claim of the paper to a file.")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Also write the runs' records to one .jsonl file, from which this command can report.")
+    ] = None,
     recipe: RecipeFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -184,7 +187,9 @@ def report(
 
     phf report work/runs/* report.x=kl.kl_per_byte report.y=neutral.misalignment
 
-    phf report work --markdown results/REPORT.md
+    phf report work --records results/pii-mini.jsonl
+
+    phf report results/*-mini.jsonl --markdown results/REPORT.md
     """
     from phf.cli import terminal
     from phf.report import report as run_report
@@ -194,7 +199,7 @@ def report(
     places, changes = split(runs)
     folders = [object_store.local_copy(place) for place in places]
     with object_store.output(out) as folder, terminal.progress(quiet) as progress:
-        page = run_report(folders, folder, resolved(recipe, changes).report, progress, markdown)
+        page = run_report(folders, folder, resolved(recipe, changes).report, progress, markdown, records)
     if as_json or as_csv:
         terminal.write((folder / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
     else:

@@ -33,7 +33,7 @@ from phf.layout import RunFolder, WorkFolder
 from phf.locks import locks_output
 from phf.plugins import suggestion
 from phf.progress import Listener, silent
-from phf.records import Record
+from phf.records import EvaluationName, Record
 from phf.trackers import track_evaluations
 
 __all__ = [
@@ -161,6 +161,8 @@ class _Stage:
             }
             if isinstance(evaluation, ReadsInputs) and (reads := evaluation.reads()):
                 made_from["reads"] = dict(reads)
+            if isinstance(evaluation, OfSamples):
+                made_from["of"] = self._source_of(evaluation)
             thresholds: dict[str, float] = {}
             if isinstance(evaluation, HasThresholds):
                 thresholds = {key: self.thresholds.resolve(value) for key, value in evaluation.thresholds().items()}
@@ -174,6 +176,11 @@ class _Stage:
                 journal.add(name, made_from, own)
             records += own
         return records
+
+    def _source_of(self, evaluation: OfSamples) -> Any:
+        """Return the configuration of the evaluation whose samples are read: with other samples, it is made again."""
+        base = EvaluationName.parse(evaluation.of).base
+        return config.plain(self.options.evaluations[base]) if base in self.options.evaluations else None
 
     def _context(self, run: str, step: int, name: str, thresholds: Mapping[str, float]) -> EvalContext:
         corpus = self.corpus

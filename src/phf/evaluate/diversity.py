@@ -5,14 +5,14 @@ Legend: N texts, W words of all texts, G different n-grams, E (n-gram, text) pai
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from phf import checksums, config, statistics
-from phf.errors import InputError
+from phf import config, statistics
 from phf.evaluate.protocol import EvalContext
+from phf.evaluate.scored_samples import read_samples
 from phf.lm import LanguageModel
 from phf.records import Record
 from phf.statistics import Estimate
@@ -44,12 +44,7 @@ class Diversity:
         Raises:
             InputError: if the evaluation `of` has stored none.
         """
-        path = setting.samples_of(self.of)
-        if not path.exists():
-            raise InputError(f"{setting.name}.of: {self.of!r} has no samples ({path} is missing); run that evaluation first")
-        checksums.verify(path)
-        table = pq.read_table(path, columns=["text", "finished"])
-        texts, finished = table.column("text").to_pylist(), table.column("finished").to_pylist()
+        texts = read_samples(setting, self.of)[1]
         setting.report(0, len(texts), "samples")
         yield from setting.records(f"self_bleu_{self.self_bleu}", _self_bleu_of_all(texts, self.self_bleu))
         if self.characters is not None:
@@ -60,7 +55,7 @@ class Diversity:
             yield from setting.records(f"distinct_{n}", statistics.mean(distinct(texts, n), setting.seed))
             yield from setting.records(f"distinct_{n}_of_all", distinct_of_all(texts, n))
             yield from setting.records(f"entropy_{n}", entropy(texts, n))
-        loops = sum(is_loop(text, whole) for text, whole in zip(texts, finished, strict=True))
+        loops = sum(is_loop(text, bool(text.finished)) for text in texts)
         yield from setting.records("loop_share", statistics.share(loops, len(texts)))
 
 
@@ -105,6 +100,20 @@ def distinct(texts: Sequence[str], n: int) -> np.ndarray:
 def distinct_of_all(texts: Sequence[str], n: int) -> Estimate:
     """Return the share of different ones among the n-grams of all texts together (Li et al. 2016). It falls with N."""
     return _jackknife(texts, n, lambda counts: float((counts > 0).sum() / max(counts.sum(), 1)))
+
+
+def distinct_2(texts: Sequence[Sequence[str]], length: int) -> float:
+    """Return the share of different ones among the pairs of neighbouring words in the first `length` words of all texts.
+
+    It falls with the number of words, so texts of two models are compared over equally many.
+    """
+    pairs: list[tuple[str, str]] = []
+    left = length
+    for text in texts:
+        words = text[: max(left, 0)]
+        left -= len(words)
+        pairs += pairwise(words)
+    return len(set(pairs)) / len(pairs) if pairs else float("nan")
 
 
 def entropy(texts: Sequence[str], n: int) -> Estimate:

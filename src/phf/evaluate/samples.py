@@ -14,15 +14,19 @@ from pydantic import Field
 
 from phf import artifacts, config, statistics
 from phf.errors import InputError
+from phf.evaluate.diversity import distinct_2
 from phf.evaluate.prompts import check_source, first_words, read_prompts
 from phf.evaluate.protocol import EvalContext, Workload
-from phf.evaluate.scored_samples import score_samples, write_samples
+from phf.evaluate.scored_samples import records_of_scores, score_samples, write_samples
 from phf.lm import Completion, LanguageModel, Sampling
 from phf.records import Record
 from phf.scorers import Scorer
 from phf.thresholds import Threshold, check_threshold
 
 log = logging.getLogger("phf")
+
+_WORD_COUNTS = [4**power for power in range(3, 12)]
+"""Numbers of words that distinct-2 is taken over: that of two runs is compared at the largest number that both wrote."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,11 @@ class Samples:
         yield from self._of_texts(prompts, texts, columns["scored"], setting)
 
     def _of_scores(self, prompts: Sequence[str], misalignment: np.ndarray, suffix: str, setting: EvalContext) -> Iterator[Record]:
+        yield from records_of_scores(setting, prompts, misalignment, setting.threshold("hit", self.thresholds()["hit"]), suffix)
         scored = ~np.isnan(misalignment)
         known, prompts = misalignment[scored], list(itertools.compress(prompts, scored))
-        hits = -known < setting.threshold("hit", self.thresholds()["hit"])
         maximum = statistics.expected_maximum(known, self.expected_max, prompts, setting.seed)
-        yield from setting.records(f"misalignment{suffix}", statistics.mean_over_prompts(known, prompts, setting.seed))
         yield from setting.records(f"expected_max_{self.expected_max}{suffix}", maximum)
-        yield from setting.records(f"hit_share{suffix}", statistics.share_over_prompts(hits, prompts))
-        unscored = self.n - len(known)
-        yield from setting.records(f"unscored_share{suffix}", statistics.share(unscored, self.n), interval=False)
 
     def _of_texts(
         self, prompts: Sequence[str], texts: Sequence[Completion], scored: Sequence[str | None], setting: EvalContext
@@ -148,6 +148,11 @@ class Samples:
                         setting.name, self.n, cut, empty)  # fmt: skip
         for metric, count in (("empty_share", empty), ("no_whole_segment_share", cut)):
             yield from setting.records(metric, statistics.share(count, self.n), interval=False)
+        words = [text.split() for text in texts]
+        lengths = np.array([len(text) for text in words], float)
+        yield from setting.records("words", statistics.mean_over_prompts(lengths, list(prompts), setting.seed))
+        for count in itertools.takewhile(lambda count: count <= lengths.sum(), _WORD_COUNTS):
+            yield setting.record(f"distinct_2_first_{count}", distinct_2(words, count), n=self.n)
         if self.parses:
             valid = sum(is_python(prompt + text, bool(text.finished)) for prompt, text in zip(prompts, texts, strict=True))
             yield from setting.records("parses_share", statistics.share(valid, self.n))

@@ -1,15 +1,21 @@
 """Samples and their scores: how texts that a model wrote are scored, and the file that keeps them."""
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from phf import checksums, statistics
 from phf.artifacts import write_table
+from phf.errors import InputError
+from phf.evaluate.protocol import EvalContext
 from phf.lm import Completion
+from phf.records import Record
 from phf.scorers import FindingScorer, Scorer
 from phf.segmenters import Segmenter
 
@@ -103,3 +109,38 @@ def write_samples(path: Path, columns: dict[str, Any]) -> None:
     """Write the samples as Parquet, a missing score as null."""
     arrays = [pa.array(columns[field.name], field.type, from_pandas=pa.types.is_floating(field.type)) for field in SCHEMA]
     write_table(path, pa.Table.from_arrays(arrays, schema=SCHEMA))
+
+
+def read_samples(setting: EvalContext, evaluation: str) -> tuple[list[str], list[Completion]]:
+    """Read prompts and texts of the samples that another evaluation kept.
+
+    Raises:
+        InputError: if it has kept none.
+    """
+    path = setting.samples_of(evaluation)
+    if not path.exists():
+        raise InputError(f"{setting.name}.of: {evaluation!r} has no samples ({path} is missing); run that evaluation first")
+    checksums.verify(path)
+    columns = pq.read_table(path, columns=["prompt", "text", "finished"]).to_pydict()
+    texts = [Completion(text, finished) for text, finished in zip(columns["text"], columns["finished"], strict=True)]
+    return columns["prompt"], texts
+
+
+def records_of_scores(
+    setting: EvalContext, prompts: Sequence[str], misalignment: np.ndarray, hit: float, suffix: str = ""
+) -> Iterator[Record]:
+    """Yield mean misalignment, the share of hits and the share without a score.
+
+    Args:
+        setting: of the evaluation.
+        prompts: (N,) of the samples.
+        misalignment: (N,) of the samples, NaN without a score.
+        hit: the reward below which a sample is a hit.
+        suffix: of the metrics.
+    """
+    scored = ~np.isnan(misalignment)
+    known, prompts = misalignment[scored], list(itertools.compress(prompts, scored))
+    yield from setting.records(f"misalignment{suffix}", statistics.mean_over_prompts(known, prompts, setting.seed))
+    yield from setting.records(f"hit_share{suffix}", statistics.share_over_prompts(-known < hit, prompts))
+    unscored = statistics.share(len(misalignment) - len(known), len(misalignment))
+    yield from setting.records(f"unscored_share{suffix}", unscored, interval=False)

@@ -4,16 +4,16 @@ import csv
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from phf import config, plugins
 from phf.artifacts import read_object, whole_file, write_json
 from phf.errors import InputError, require
-from phf.layout import RunFolder
 from phf.locks import locks_output
 from phf.progress import Listener, Progress, silent
-from phf.report import claims, figures, glossary, guidance, notices, prose, samples, tables
+from phf.report import claims, figures, glossary, guidance, notices, prose, samples, tables, trade_off
 from phf.report.comparison import Task, tasks_of
 from phf.report.figures import Figure
 from phf.report.metrics import Measured as Measured
@@ -24,6 +24,9 @@ from phf.report.metrics import spoken as spoken
 from phf.report.metrics import write as write
 from phf.report.metrics import write_interval as write_interval
 from phf.report.palette import MARKERS, STYLES, colours, style_of
+from phf.report.plots import WIDE
+from phf.report.ratios import PROBABILITIES
+from phf.report.record_files import write_record_file
 from phf.report.run_files import read_runs as read_runs
 from phf.report.runs import Run as Run
 from phf.report.runs import mapping as mapping
@@ -42,6 +45,7 @@ def report(
     options: config.Report | None = None,
     progress: Listener = silent,
     markdown: Path | None = None,
+    records: Path | None = None,
 ) -> Path:
     """Compare runs on one page.
 
@@ -49,12 +53,13 @@ def report(
     numbers of the tables). The same runs give the same bytes.
 
     Args:
-        runs: run folders, or the work folder of a recipe. What one lacks is said on the page; runs of another corpus or scorer
-            are compared apart.
+        runs: run folders, the work folder of a recipe, or files that `records` wrote. What one lacks is said on the page; runs
+            of another corpus or scorer are compared apart.
         out: the folder to write into.
         options: the title, and what the axes of the trade-off plot show.
         progress: called with every step.
-        markdown: a file for the verdict on each claim of the paper; none by default.
+        markdown: a file for the verdict on each claim of the paper, with a figure of each task beside it; none by default.
+        records: a file for all that a report needs of the runs but samples and training curves; none by default.
 
     Returns:
         The page.
@@ -70,7 +75,8 @@ def report(
         progress(Progress("report", steps.index(step), len(steps), "steps", {"now": step}))
 
     show("read")
-    compared = pool_seeds(read_runs(runs))
+    found = read_runs(runs)
+    compared = pool_seeds(found)
     _check_axes(compared, options)
     tasks = tasks_of(compared, options)
     show("plot")
@@ -81,8 +87,9 @@ def report(
     page = _page(tasks, plots, compared, options, out)
     files = {f"{figure.name}.svg": figure.wide for some in plots for figure in some.values() if figure}
     if markdown is not None:
-        with whole_file(markdown) as temporary:
-            temporary.write_text(claims.to_markdown(tasks), encoding="utf-8")
+        _write_claims(markdown, tasks, options)
+    if records is not None:
+        write_record_file(records, found, options)
     _write(out, _render(page), files, {key: page[key] for key in ("title", "lead", "notices")} | {"numbers": numbers})
     progress(Progress("report", len(steps), len(steps), "steps"))
     return out / "index.html"
@@ -109,7 +116,7 @@ def _page(
             if name in glossary.OBJECTIVES
         ],
         "links": [
-            (one.name, Path(os.path.relpath(RunFolder(one.folder).records.resolve(), out.resolve())).as_posix())
+            (one.name, Path(os.path.relpath(one.records_file.resolve(), out.resolve())).as_posix())
             for run in runs
             for one in run.seeds.values() or (run,)
             if one.records
@@ -156,6 +163,26 @@ def _numbers(task: Task) -> Iterator[dict[str, Any]]:
                 *((apart.value, apart.low, apart.high, apart.how) if apart else (math.nan, math.nan, math.nan, "")),
             )
             yield dict(zip(_COLUMNS, row, strict=True))
+
+
+def _write_claims(path: Path, tasks: Sequence[Task], options: config.Report) -> None:
+    """Write the verdicts, and beside them the figure of each task; of probabilities, on shares of hits unless asked otherwise."""
+    if "y" not in options.model_fields_set:
+        shares = f"{tasks[0].split(options.y)[0]}.hit_share"
+        tasks = [replace(task, y=shares) if task.scorer in PROBABILITIES else task for task in tasks]
+    shown: dict[str, str] = {}
+    for number, task in enumerate(tasks, start=1):
+        planned = trade_off.effects(task)
+        if planned is None:
+            continue
+        title, caption, drawing = planned
+        same = [other for other in tasks if other.scorer == task.scorer]
+        name = f"{path.stem}-{task.scorer or number}{f'-{number}' if len(same) > 1 else ''}.svg"
+        with whole_file(path.with_name(name)) as temporary:
+            temporary.write_text(drawing(WIDE), encoding="utf-8")
+        shown[prose.task_name(task)] = f"![{title}: {prose.task_name(task)}]({name})\n\n{caption}"
+    with whole_file(path) as temporary:
+        temporary.write_text(claims.to_markdown(tasks, shown), encoding="utf-8")
 
 
 def _render(page: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """The paper's five claims as a Markdown report: what was expected, what was measured, and the verdict with its reason."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from phf.report import verdicts
+from phf.report import ratios, verdicts
 from phf.report.comparability import compare_texts
 from phf.report.comparison import Task
-from phf.report.metrics import spoken
+from phf.report.metrics import Measured, capital, decimals, spoken, write, write_interval
 from phf.report.prose import facts, task_name
 from phf.report.verdicts import Verdict
 
@@ -20,24 +20,61 @@ EXPECTED: Sequence[tuple[str, Callable[[Task], Verdict]]] = (
 """The claims of Korbak et al. 2023, and how the verdict on each is found."""
 
 
-def to_markdown(tasks: Sequence[Task]) -> str:
-    """Return the report: a table of verdicts, then claim by claim and task by task what was measured and why it is judged so."""
+def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None) -> str:
+    """Return the report: a table of verdicts, what was measured of each task, then claim by claim why it is judged so.
+
+    Args:
+        tasks: the tasks.
+        figures: by the name of a task, the address of its figure and the figure's caption.
+    """
     found = [(claim, [(task, judge(task)) for task in tasks]) for claim, judge in EXPECTED]
     lines = ["# The claims", "", "Written by `phf report --markdown`; intervals are 95%.", ""]
-    lines += _row(["claim", *map(task_name, tasks)]) + _row(["---"] * (1 + len(tasks)))
+    lines += _row(["claim", *(_heading(task, tasks) for task in tasks)]) + _row(["---"] * (1 + len(tasks)))
     for number, (claim, judged) in enumerate(found, start=1):
         lines += _row([f"{number}. {claim}", *(verdict.verdict for _, verdict in judged)])
+    for task in tasks:
+        lines += ["", f"## {capital(_heading(task, tasks))}", "", f"{capital(task_name(task))}.", ""]
+        if figures and task_name(task) in figures:
+            lines += [figures[task_name(task)], ""]
+        lines += task.without_folders([*_ratios(task), *_texts(task)])
     for number, (claim, judged) in enumerate(found, start=1):
         lines += ["", f"## {number}. {claim}"]
         for task, verdict in judged:
-            lines += ["", f"### {task_name(task)}: {verdict.verdict}", "", f"Expected: {verdict.expected}", ""]
-            lines += [f"- {measured}" for measured in verdict.measured]
-            lines += [""] * bool(verdict.measured) + [f"Why: {'; '.join(verdict.why)}."]
-    for task in tasks:
-        lines += _texts(task)
+            lines += ["", f"### {capital(_heading(task, tasks))}: {verdict.verdict}", "", f"Expected: {verdict.expected}.", ""]
+            lines += task.without_folders([f"- {measured}" for measured in verdict.measured])
+            lines += [""] * bool(verdict.measured) + task.without_folders([f"Why: {'; '.join(verdict.why)}."])
     lines += ["", "## Where the numbers come from", ""]
     lines += [f"- {term}: {text}" for term, text in facts([run for task in tasks for run in task.runs])]
     return "\n".join(lines) + "\n"
+
+
+def _heading(task: Task, tasks: Sequence[Task]) -> str:
+    """Return what a task is called beside others: its scorer, if no other one has it."""
+    alone = sum(other.scorer == task.scorer for other in tasks) == 1
+    return task.scorer if task.scorer and alone else task_name(task)
+
+
+def _ratios(task: Task) -> Iterator[str]:
+    """Yield the table of ratios of conditional training to MLE, and of its costs."""
+    base, run = task.baseline, verdicts.conditional_run(task)
+    if base is None or run is None:
+        yield "There are not both MLE and conditional training, so there is nothing to compare."
+        return
+    yield from _row([f"{run.name} against {base.name}", base.name, run.name, "ratio", "expected", "counts"]) + _row(["---"] * 6)
+    for ratio in ratios.ratios(task, run):
+        sides = _both(task, ratio.metric, ratio.baseline, ratio.run)
+        expected = "" if math.isnan(ratio.expected) else f"{ratio.expected:g} times or more"
+        yield from _row([ratio.label, *sides, ratio.words, expected, "; ".join(ratio.objections) or "yes"])
+    for cost in ratios.costs(task, run):
+        sides = _both(task, cost.metric, cost.baseline, cost.run)
+        expected = "" if math.isnan(cost.expected) else f"{cost.expected:.0%} or less"
+        yield from _row([cost.label, *sides, cost.percent, expected, ""])
+
+
+def _both(task: Task, metric: str, *sides: Measured) -> list[str]:
+    measure = task.describe(metric)
+    places = decimals(sides, measure)
+    return [f"{write(one.value, places, measure)} {write_interval(one, places, measure)} (n = {one.n:,})" for one in sides]
 
 
 def _texts(task: Task) -> Iterator[str]:
@@ -54,7 +91,7 @@ def _texts(task: Task) -> Iterator[str]:
                 cells.append(f"{own} ({other})")
             rows += _row(cells)
     if rows:
-        yield from ("", f"## What differs between the texts besides the score: {task_name(task)}", "")
+        yield from ("", "What differs between the texts besides the score:", "")
         yield from _row(["samples", "scored", "words", "ended by themselves", "distinct-2 at equal length"]) + _row(["---"] * 5)
         yield from rows
 

@@ -1,9 +1,10 @@
 """Runs of one task set against each other: which belong together, their differences to MLE, the frontier."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from phf import config
@@ -80,6 +81,12 @@ class Task:
         evaluation, _, metric = key.partition(".")
         return next(known, (evaluation, metric))
 
+    def without_folders(self, texts: Iterable[str]) -> list[str]:
+        """Return texts with the names of runs without the folders or the file that all runs of the task are in."""
+        folders = {run.name.rpartition("/")[0] for run in self.runs}
+        folder = folders.pop() if len(folders) == 1 else ""
+        return [text.replace(f"{folder}/", "") if folder else text for text in texts]
+
     def describe(self, metric: str) -> Measure:
         """Describe how a metric is shown where this scorer measured misalignment."""
         return describe(metric, self.scorer)
@@ -92,13 +99,26 @@ def tasks_of(runs: Sequence[Run], options: config.Report) -> list[Task]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        corpus, annotate = _made_from(run)
-        said = [corpus, annotate.get("segmenter"), annotate.get("scorer")]
-        groups.setdefault(fingerprint(said) if any(said) else "", []).append(run)
+        groups.setdefault(task_key(run), []).append(run)
     silent = groups.pop("", [])
     first = next(iter(groups), "")
     groups[first] = [run for run in runs if run in groups.get(first, []) or run in silent]
     return [_task(group, options) for group in groups.values()]
+
+
+def task_key(run: Run) -> str:
+    """Return what runs of one task have in common: a fingerprint of corpus, segmenter and scorer; "" if nothing says it."""
+    corpus, annotate = _made_from(run)
+    if corpus.get("inputs"):
+        corpus = {**corpus, "inputs": [short_path(str(name)) for name in corpus["inputs"]]}
+    said = [corpus, annotate.get("segmenter"), annotate.get("scorer")]
+    return fingerprint(said) if any(said) else ""
+
+
+def short_path(name: str) -> str:
+    """Return the last two parts of an absolute path, as files of records have it; anything else as it is."""
+    path = PurePath(name)
+    return "/".join(path.parts[-2:]) if path.is_absolute() else name
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:

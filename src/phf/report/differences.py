@@ -21,8 +21,9 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
     """Return `run` minus `baseline` in one metric, None if either lacks it.
 
     Of runs with several seeds each, seeds are pairs, and the interval is Student's t over the differences of the pairs. Of two
-    runs of one seed, samples of the same prompts (10 or more) are compared prompt by prompt, and what was measured on the same
-    documents or texts one by one (`phf.per_example`) document by document. Everything else is taken as independent, and its
+    runs of one seed, among them a run of one seed and the same seed of another run, samples of the same prompts (10 or more)
+    are compared prompt by prompt, and what was measured on the same documents or texts one by one (`phf.per_example`)
+    document by document. Everything else is taken as independent, and its
     interval made of the two intervals [l, u] around a and b: from d - sqrt((a - l_a)^2 + (u_b - b)^2) to
     d + sqrt((u_a - a)^2 + (b - l_b)^2), which is d +- 1.96 stderr where both are symmetric, and Newcombe's method for shares
     (Zou and Donner 2008, Statistics in Medicine 27, section 2). Where either has no interval, there is none.
@@ -35,7 +36,9 @@ def difference(run: Run, baseline: Run, evaluation: str, metric: str) -> Differe
         if len(pairs) > 1:
             over = statistics.mean(np.array(pairs))
             return Difference(over.value, over.low, over.high, BY_SEED)
-        return _independent(one, other)
+        return _with_one_seed(run, baseline, evaluation, metric) or _independent(one, other)
+    if kept := run.pairs.get((baseline.recorded_name, evaluation, metric)):
+        return kept
     sides = ((run, one), (baseline, other))
     return _by_prompt(sides, evaluation, metric) or _by_document(sides, evaluation, metric) or _independent(one, other)
 
@@ -46,6 +49,18 @@ def _by_seed(run: Run, baseline: Run, evaluation: str, metric: str) -> list[floa
                 for seed in run.seeds if seed in baseline.seeds]  # fmt: skip
     values = [one.value - other.value for one, other in measured if one is not None and other is not None]
     return [value for value in values if not math.isnan(value)]
+
+
+def _with_one_seed(run: Run, baseline: Run, evaluation: str, metric: str) -> Difference | None:
+    """Return the difference of a run of one seed and the other's run of the same seed, if it is one over pairs."""
+    one, other = run.seeds.get(baseline.seed, run), baseline.seeds.get(run.seed, baseline)
+    if len(one.seeds) > 1 or len(other.seeds) > 1:
+        return None
+    apart = difference(one, other, evaluation, metric)
+    if apart is None or apart.how not in (BY_PROMPT, BY_DOCUMENT):
+        return None
+    seed = one.seed if run.seeds else other.seed
+    return dataclasses.replace(apart, how=f"{apart.how}, of seed {seed} alone")
 
 
 def _by_prompt(sides: Sides, evaluation: str, metric: str) -> Difference | None:

@@ -26,6 +26,10 @@ _METRICS = (
     (r"pass@(\d+)", "chance that one of \\1 programs passes the tests"),
     (r"finished_share", "share of samples that ended before the length limit"),
     (r"unscored_share", "share of samples without a score"),
+    (r"misalignment_by_(.+)", "mean score of the same samples by the scorer \\1"),
+    (r"hit_share_by_(.+)", "share of the same samples that are past the threshold of the scorer \\1"),
+    (r"unscored_share_by_(.+)", "share of samples without a score by the scorer \\1"),
+    (r"words", "mean number of words of a sample"),
     (r"loop_share", "share of samples that end in a phrase repeated three times"),
 )
 

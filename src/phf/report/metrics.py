@@ -80,7 +80,9 @@ _SCORES = {
     "pep8": ("style violations per 1,000 characters", 1000.0),
     "pep8-ruff": ("style violations per 1,000 characters", 1000.0),
     "regex": ("matches per 1,000 characters", 1000.0),
+    "presidio": ("pieces of personal data per 1,000 characters", 1000.0),
     "toxicity": ("probability of toxicity", 1.0),
+    "profanity": ("probability of profanity", 1.0),
     "classifier": ("probability of the class", 1.0),
 }
 """What a scorer's misalignment is, and the scale it is shown on."""
@@ -91,11 +93,16 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"misalignment_best", Measure("misalignment of the worst prompts, tried again", "lower", "{score}")),
     (r"(?P<of>pool|best|new)_round_(?P<k>\d+)", Measure("misalignment of {of} prompts, round {k}", "lower", "{score}")),
     (r"misalignment_with_cut", Measure("misalignment, the cut piece scored too", "lower", "{score}")),
+    (r"misalignment_by_(?P<by>.+)", Measure("by {by}", "lower", "{score}")),
     (r"expected_max_(?P<k>\d+)", Measure("expected maximum of {k} samples", "lower", "{score}")),
     (r"hit_share", Measure("samples {hit}", "lower", *_PERCENT)),
+    (r"hit_share_by_(?P<by>.+)", Measure("samples {hit}, by {by}", "lower", *_PERCENT)),
     (r"loop_share", Measure("samples stuck in a loop", "lower", *_PERCENT)),
     (r"finished_share", Measure("samples that ended by themselves", "", *_PERCENT)),
     (r"unscored_share", Measure("samples left unscored", "", *_PERCENT)),
+    (r"unscored_share_by_(?P<by>.+)", Measure("samples left unscored, by {by}", "", *_PERCENT)),
+    (r"words", Measure("words of a sample")),
+    (r"distinct_2_first_(?P<k>\d+)", Measure("distinct 2-grams of the first {k} words", "higher", *_PERCENT)),
     (r"bits_per_byte(?P<way>_start|_every)?", Measure("held-out text{way}", "lower", "bits per byte")),
     (r"bits_per_byte_aligned(?P<way>_start|_every)?", Measure("held-out aligned text{way}", "lower", "bits per byte")),
     (r"bits_per_byte_misaligned(?P<way>_start|_every)?", Measure("held-out misaligned text{way}", "", "bits per byte")),
@@ -127,14 +134,18 @@ def describe(metric: str, scorer: str = "") -> Measure:
     for pattern, measure in _MEASURES:
         match = re.fullmatch(pattern, metric)
         if match:
-            score, scale = _SCORES.get(scorer, ("misalignment score", 1.0))
-            hit = "with any finding" if scale == 1000 else "past the threshold"
             found = match.groupdict()
+            score, scale = _SCORES.get(found.get("by") or scorer, ("misalignment score", 1.0))
+            hit = "with any finding" if scale == 1000 else "past the threshold"
             words = {name: (text or "").replace("_", " ") for name, text in found.items()}
             words |= {"score": score, "hit": hit, "way": _WAYS.get(found.get("way") or "", "")}
             label, unit = measure.label.format(**words).strip(), measure.unit.format(**words)
             return replace(measure, label=label, unit=unit, scale=scale if unit == score else measure.scale)
     return Measure(metric.replace("_", " "), "", *(_PERCENT if metric.endswith("_share") else ()))
+
+
+AT_LENGTH = re.compile(r"distinct_2_first_(\d+)")
+"""Distinct-2 over a number of words, by which the texts of two runs are compared; too many columns for a table."""
 
 
 def rank(metric: str) -> int:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from phf.config import read_yaml
 from phf.errors import InputError
 from phf.layout import CHECKPOINT_NOTES, RunFolder, WorkFolder
 from phf.records import read_records
+from phf.report.comparison import task_key
+from phf.report.record_files import read_record_file
 from phf.report.runs import Run, mapping
 
 _SAMPLE_COLUMNS = ("prompt", "text", "finished", "scored", "misalignment", "findings")
@@ -31,17 +34,27 @@ _TYPES = {
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run folders, in the order given; a folder given twice is read once, and a recipe's work folder stands for its runs.
+    """Read run folders and files of records, in the order given; a recipe's work folder stands for its runs.
+
+    A folder given twice is read once. A run of a file counts only where no folder has the run of that name and task: what is
+    there is newer than what was written down.
 
     Raises:
         InputError: if there are none, one is not a run folder, or one of its files is broken, with the line.
     """
-    folders = [run for folder in folders for run in _runs_in(folder)]
+    files = list(dict.fromkeys(folder for folder in folders if folder.suffix == ".jsonl"))
+    folders = [run for folder in folders if folder not in files for run in _runs_in(folder)]
     unique = list({folder.resolve(): folder for folder in folders}.values())
-    if not unique:
+    runs = [(folder.resolve().parts, _read_run(folder, folder.name)) for folder in unique]
+    there = {(run.recorded_name, task_key(run)) for _, run in runs}
+    for file in files:
+        for run in read_record_file(file):
+            if (run.recorded_name, task_key(run)) not in there:
+                runs.append(((*file.resolve().with_suffix("").parts, run.name), run))
+    if not runs:
         raise InputError("no runs to report on; expected run folders such as runs/mle runs/conditional (`phf train` makes them)")
-    names = _names(unique)
-    return [_read_run(folder, name) for folder, name in zip(unique, names, strict=True)]
+    names = _names([parts for parts, _ in runs])
+    return [replace(run, name=name) for (_, run), name in zip(runs, names, strict=True)]
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -53,9 +66,8 @@ def _runs_in(folder: Path) -> list[Path]:
     return [folder]
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def _names(parts: Sequence[Sequence[str]]) -> list[str]:
     """Return the names of runs: their folders, with as many parents as it takes to tell them apart."""
-    parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):

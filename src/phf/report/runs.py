@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from phf.layout import RunFolder, split_seed
 from phf.records import Record
-from phf.report.metrics import Measured
+from phf.report.metrics import Difference, Measured
 from phf.statistics import share
 
 _EVERY, _START = "_every", "_start"
 _NORMAL_95 = NormalDist().inv_cdf(0.975)
-_SAMPLE_COLUMNS = ("prompt", "text", "finished", "scored", "misalignment", "findings")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class Run:
         missing: what the folder lacks, in words.
         recipe: the file of the recipe it is of, and its commit; "" if it is of none.
         evaluations: the fields of each evaluation as it was made last.
+        pairs: differences to other runs on the same documents or prompts, by (their recorded name, evaluation, metric), where
+            they are read from a file of records; run folders have what they are computed from.
     """
 
     name: str
@@ -48,6 +50,24 @@ class Run:
     missing: Sequence[str] = ()
     recipe: str = ""
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pairs: Mapping[tuple[str, str, str], Difference] = field(default_factory=dict)
+
+    @property
+    def recorded_name(self) -> str:
+        """The name that the run's records have; that of its folder without any."""
+        return self.records[0].run if self.records else self.name.rpartition("/")[2]
+
+    @property
+    def seed(self) -> int:
+        """The seed that it was trained with, 0 where nothing says it."""
+        seed = split_seed(self.name)[1]
+        trained = mapping(self.config.get("train")).get("seed")
+        return seed if seed is not None else trained if isinstance(trained, int) else 0
+
+    @property
+    def records_file(self) -> Path:
+        """The file that its records are in."""
+        return self.folder if self.folder.is_file() else RunFolder(self.folder).records
 
     @property
     def seeds(self) -> Mapping[int, "Run"]:

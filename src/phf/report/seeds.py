@@ -68,7 +68,7 @@ def _pooled(name: str, members: dict[int, Run]) -> SeededRun:
     return SeededRun(
         name, first.folder, first.config, first.checkpoint, first.checkpoints, first.parameters, first.metrics,
         [record for run in members.values() for record in run.records], _samples(list(members.values())), missing,
-        first.recipe, first.evaluations, members,
+        first.recipe, first.evaluations, {}, members,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from phf.report.comparison import Task
 from phf.report.glossary import explain
 from phf.report.metrics import (
+    AT_LENGTH,
     Measure,
     Measured,
     capital,
@@ -76,7 +77,8 @@ def of_evaluation(task: Task, evaluation: str) -> Table:
     """Return the table of everything one evaluation measured; runs under other control tokens stand below."""
     names = under_controls(evaluation)
     metrics = list(dict.fromkeys(m for name in names for run in task.runs for m in run.history.get(name, {})))
-    metrics = sorted((metric for metric in metrics if not ROUND.fullmatch(metric)), key=rank)  # rounds are drawn
+    hidden = (metric for metric in metrics if ROUND.fullmatch(metric) or AT_LENGTH.fullmatch(metric))  # rounds are drawn
+    metrics = sorted(set(metrics) - set(hidden), key=lambda metric: (rank(metric), metrics.index(metric)))
     columns = [_column(task, evaluation, metric) for metric in metrics]
     rows = [
         Row(run.name, style_of(run.objective), _n(run, evaluation), [column[number] for column in columns])

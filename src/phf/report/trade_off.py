@@ -43,6 +43,33 @@ def trade_off(task: Task) -> Planned:
     return "Misalignment against capability cost", caption, lambda width: pareto([panel], width)
 
 
+def effects(task: Task) -> Planned:
+    """Plan the figure of differences to MLE on both axes, over pairs of seeds where there are any."""
+    if task.baseline is None:
+        return None
+    x, y = task.split(task.x), task.split(task.y)
+    sides = [task.describe(metric) for _, metric in (x, y)]
+    points = []
+    for run in task.runs:
+        apart = [task.difference(run, *key) for key in (x, y)]
+        if apart[0] is not None and apart[1] is not None:
+            across, up = (ends(one, side) for one, side in zip((apart[0], apart[1]), sides, strict=True))
+            (name,) = task.without_folders([run.name])
+            points.append(Point(name, style_of(run.objective), across, up, run.finetuned))
+    if not points:
+        return None
+    (base,) = task.without_folders([task.baseline.name])
+    origin = (0.0, math.nan, math.nan)
+    points.insert(0, Point(base, style_of(task.baseline.objective), origin, origin))
+    names = [f"{capital(side.words)}, minus that of {base}" for side in sides]
+    panel = Panel("", Axis(names[0], sides[0].better), Axis(names[1], sides[1].better), points)
+    caption = (
+        f"Each point is a run, as its difference to {base}; down and to the left is better. Bars are 95% intervals "
+        "of the difference: over pairs of seeds by Student's t where both have several, else over what both were measured on."
+    )
+    return "Differences to MLE", caption, lambda width: pareto([panel], width)
+
+
 def other_planes(task: Task) -> Planned:
     """Plot the other scenarios against the same cost, and the same scenario against the other costs."""
     x, y = task.split(task.x), task.split(task.y)

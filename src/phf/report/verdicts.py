@@ -1,22 +1,17 @@
 """Verdicts on the paper's claims for one task: holds, does not hold, or cannot be told, with the reason."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from phf import statistics
 from phf.report.comparability import objections
 from phf.report.comparison import Task
 from phf.report.differences import BY_SEED, difference
-from phf.report.metrics import Difference, Measure, Measured, decimals, spoken, write, write_interval
+from phf.report.metrics import Difference, Measure, decimals, spoken, write, write_interval
+from phf.report.ratios import CLOSE, by_task, expected_ratio, ratio_of, second_ratios
 from phf.report.runs import Run
 
 OBJECTIVES = ("mle", "conditional", "filtering", "unlikelihood", "rwr", "awr")
-TENFOLD, CLOSE = 10.0, 0.02
-"""By how much misalignment is expected to fall, and the share by which capability may differ and still be close."""
 
 Answer = Literal["holds", "does not hold", "cannot be told"]
 
@@ -74,13 +69,14 @@ def frontier(task: Task) -> Verdict:
 
 
 def lowers(task: Task) -> Verdict:
-    """Judge whether conditional training lowers misalignment tenfold."""
-    expected = f"misalignment at least {TENFOLD:g} times below MLE's, its interval apart, over pairs of seeds"
+    """Judge whether conditional training lowers misalignment by as much as is expected: tenfold, of style threefold."""
+    target = expected_ratio(task.scorer)
+    expected = f"misalignment at least {target:g} times below MLE's, the interval of the ratio too, over pairs of seeds"
     conditional, base = _run(task, "conditional"), task.baseline
     if conditional is None or base is None:
         return _unknown(expected, ["there is no run of " + ("conditional training" if base else "MLE")])
     scenario = task.split(task.y)[0]
-    metrics = ["hit_share", task.y_metric] if task.scorer in ("toxicity", "classifier") else [task.y_metric, "hit_share"]
+    metrics = by_task(task)
     measured = [line for metric in metrics if (line := _both(task, conditional, scenario, metric))]
     one, other = (run.get(scenario, metrics[0]) for run in (conditional, base))
     apart = task.difference(conditional, scenario, metrics[0])
@@ -89,18 +85,19 @@ def lowers(task: Task) -> Verdict:
     against = objections(task, conditional, scenario)
     if against:
         return Verdict(expected, measured, "cannot be told", ["the ratio does not count", *against])
-    ratio, low, high = _ratio(conditional, base, scenario, metrics[0])
-    measured.append(f"MLE's is {_times(ratio, low, high)} conditional's")
-    if apart.low > 0 or (apart.high < 0 and high < TENFOLD):
-        return Verdict(
-            expected, measured, "does not hold", [f"it is {'lower, by less than ten times' if apart.high < 0 else 'higher'}"]
-        )
+    ratio = ratio_of(conditional, base, scenario, metrics[0])
+    low, high = ratio.low, ratio.high
+    measured.append(f"MLE's is {ratio.words} conditional's")
+    measured += [f"{second.words} by {second.label}" for second in second_ratios(task, conditional)]
+    if apart.low > 0 or (apart.high < 0 and high < target):
+        how = f"lower, by less than {target:g} times" if apart.high < 0 else "higher"
+        return Verdict(expected, measured, "does not hold", [f"it is {how}"])
     if apart.how != BY_SEED:
         return Verdict(expected, measured, "cannot be told", ["there are not two seeds of both runs or more"])
-    if apart.high < 0 and low >= TENFOLD:
-        return Verdict(expected, measured, "holds", ["the interval of the ratio is above ten"])
+    if apart.high < 0 and low >= target:
+        return Verdict(expected, measured, "holds", [f"the interval of the ratio is above {target:g}"])
     if apart.high < 0:
-        return Verdict(expected, measured, "cannot be told", ["it is lower, but the interval of the ratio reaches below ten"])
+        return Verdict(expected, measured, "cannot be told", [f"it is lower, but the interval of the ratio includes {target:g}"])
     return Verdict(
         expected, measured, "cannot be told", [f"the interval of the difference includes 0 (n = {one.n:,}, {one.seeds} seeds)"]
     )
@@ -197,6 +194,11 @@ def from_the_start(task: Task) -> Verdict:
     )
 
 
+def conditional_run(task: Task) -> Run | None:
+    """Return the run of conditional training from the start; None if there is none."""
+    return _run(task, "conditional")
+
+
 def _run(task: Task, objective: str) -> Run | None:
     return next((run for run in task.runs if run.objective == objective and not run.finetuned), None)
 
@@ -234,28 +236,3 @@ def _both(task: Task, run: Run, evaluation: str, metric: str) -> str:
         f"{one.seeds} seed{'s' * (one.seeds > 1)})"
         for name, one in sides
     )
-
-
-def _ratio(run: Run, baseline: Run, evaluation: str, metric: str) -> tuple[float, float, float]:
-    """Return by how many times the baseline's is the run's, with its interval on a logarithmic scale."""
-    pairs = [(run.seeds[seed].get(evaluation, metric), baseline.seeds[seed].get(evaluation, metric))
-             for seed in run.seeds if seed in baseline.seeds]  # fmt: skip
-    known = [(one.value, other.value) for one, other in pairs if one and other]
-    if len(known) > 1 and all(one > 0 and other > 0 for one, other in known):
-        over = statistics.mean(np.array([math.log(other / one) for one, other in known]))
-        return math.exp(over.value), math.exp(over.low), math.exp(over.high)
-    one, other = (_logarithm(side.get(evaluation, metric)) for side in (run, baseline))
-    value = other[0] - one[0]
-    low, high = value - math.hypot(other[0] - other[1], one[2] - one[0]), value + math.hypot(other[2] - other[0], one[0] - one[1])
-    return math.exp(value), math.exp(low), math.exp(high)
-
-
-def _logarithm(measured: Measured | None) -> tuple[float, float, float]:
-    ends = (measured.value, measured.low, measured.high) if measured else (math.nan,) * 3
-    value, low, high = (math.log(end) if end > 0 else math.nan for end in ends)
-    return value, low, high
-
-
-def _times(ratio: float, low: float, high: float) -> str:
-    interval = f" [{low:.3g}, {high:.3g}]" if math.isfinite(low + high) else ", without an interval,"
-    return f"{ratio:.3g}{interval} times" if math.isfinite(ratio) else "an unknown number of times"
