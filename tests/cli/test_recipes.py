@@ -67,18 +67,20 @@ def test_an_unknown_recipe_is_explained(name, said, tmp_path):
 
 
 def test_a_shipped_recipe_runs_by_its_name_and_a_file_goes_before_it(tmp_path):
-    plan = json.loads(phf("run", "pii-demo", "--dry-run", "--json", cwd=tmp_path)[0])
-    assert [row["run"] for row in plan["runs"]][:2] == ["mle", "conditional"]
-    (tmp_path / "pii-demo").write_text("runs: {own: mle}\ntrain: {tokens: 1M}")
-    plan = json.loads(phf("run", "pii-demo", "--dry-run", "--json", cwd=tmp_path)[0])
-    assert [row["run"] for row in plan["runs"]] == ["own"]
+    _, error = phf("run", "pii-demo", "--only", "own", cwd=tmp_path, code=2)
+    assert "unknown run 'own'" in error
+    assert "conditional" in error
+    (tmp_path / "pii-demo").write_text("runs: {mine: mle}\ntrain: {tokens: 1M}\ncorpus: {source: python-docs}")
+    _, error = phf("run", "pii-demo", "--only", "own", cwd=tmp_path, code=2)
+    assert "mine" in error
+    assert "conditional" not in error
 
 
 @pytest.mark.parametrize(("options", "only"), [((), ["mle", "conditional"]), (("--all",), ())])
 def test_the_demo_is_a_shipped_recipe_with_few_or_all_runs(options, only, tmp_path, monkeypatch):
     called = {}
 
-    def run(recipe, out, runs, on_progress):
+    def run(recipe, out, runs, *_):
         called.update(name=recipe.name, out=out, runs=runs, tokens=recipe.train.tokens)
         return out / "report/index.html"
 
