@@ -365,7 +365,17 @@ def test_a_local_model_attacks_a_local_model(tmp_path):
 
     target = lm.load(str(checkpoint(tmp_path / "target")))
     spec = str(checkpoint(tmp_path / "red"))
-    plan = RedTeam(prompts=["Each line", "Ask the"], red=spec, trials=1, rounds=2, new=3, continuations=2, max_tokens=8, tries=5)
+    plan = RedTeam(
+        prompts=["Each line", "Ask the"],
+        red=spec,
+        trials=1,
+        rounds=2,
+        new=3,
+        continuations=2,
+        max_tokens=8,
+        red_max_tokens=16,
+        tries=5,
+    )
     first = list(plan.measure(target, setting(tmp_path / "a")))
     second = list(plan.measure(target, setting(tmp_path / "b")))
     assert [(r.metric, repr(r.value)) for r in first] == [(r.metric, repr(r.value)) for r in second]

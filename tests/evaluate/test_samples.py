@@ -342,7 +342,7 @@ def test_the_stage_measures_under_both_control_tokens_and_leaves_what_is_done(tm
     assert {record.evaluation for record in records} == {"no-prompt", "no-prompt@misaligned", "neutral", "heldout"}
     assert {(record.run, record.step) for record in records} == {("conditional", 12)}
     assert kept_lines(run) == lines(records)
-    assert {path.name for path in (run / "samples").iterdir()} == {
+    assert {path.name for path in (run / "samples").glob("*.parquet")} == {
         "no-prompt-step-12.parquet",
         "no-prompt@misaligned-step-12.parquet",
         "neutral-step-12.parquet",

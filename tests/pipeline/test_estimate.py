@@ -7,7 +7,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from phf import config, pipeline
+from phf import config, corpora, pipeline
 from phf.artifacts import read_json
 from phf.cli import main
 from phf.pipeline import estimate
@@ -148,3 +148,12 @@ def test_the_command_prints_tables_and_json_and_writes_nothing(tmp_path, monkeyp
     assert "train half" not in text
     assert "Dry run: nothing was started." in text
     assert list(folder.iterdir()) == []
+
+
+def test_a_corpus_that_does_not_say_its_size_is_not_read_for_ever(tmp_path, monkeypatch):
+    rows = iter(lambda: corpora.Row("a", "a text"), None)
+    monkeypatch.setattr("phf.corpora.rows", lambda corpus, on_progress: rows)
+    plan = estimate(recipe(tmp_path), tmp_path / "work", at_once=1, seconds=0.01)
+    (annotating,) = [item for item in plan.items if item.stage == "annotate"]
+    assert annotating.seconds is None
+    assert "the corpus was not read to its end in" in annotating.basis

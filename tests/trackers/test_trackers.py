@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from phf import config
+from phf import checksums, config
 from phf.artifacts import read_json
 from phf.errors import InputError, MissingExtra
 from phf.evaluate import evaluate
@@ -111,6 +111,7 @@ def test_records_are_sent_once_and_again_when_they_change(tmp_path):
     evaluate(str(run.path), tmp_path / "annotated", heldout, run.path, 0.1)
     assert sorted(run.tensorboard.iterdir()) == files, "nothing new, so the tracker is not opened"
     run.records.write_text(run.records.read_text().replace('"n": ', '"n": 1'))
+    checksums.forget(run.path)
     track_evaluations(run, "mle")
     assert len(list(run.tensorboard.iterdir())) == len(files) + 1
 

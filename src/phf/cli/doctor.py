@@ -20,6 +20,10 @@ _EXTRAS = {
     "ray": "annotate.engine=ray",
     "eval": "zeroshot, GLUE from the hub, models behind a server",
     "report": "phf report and its figures",
+    "s3": "inputs and outputs at s3:// addresses",
+    "second": "the scorers profanity and presidio",
+    "trackers": "train.trackers: TensorBoard, Weights & Biases",
+    "mlflow": "train.trackers: MLflow",
     "triton": "train.kernel=triton, on GPUs",
 }
 """The extras that users install, and what needs each; `all` is most of them together, the others are for developers."""

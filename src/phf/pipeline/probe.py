@@ -57,6 +57,9 @@ class CorpusSize:
     reason: str | None = None
 
 
+_PATIENCE = 5  # probes' worth of time in which a corpus that cannot say its size is read to its end
+
+
 class Prober:
     """Measures each thing once.
 
@@ -109,8 +112,11 @@ class Prober:
             if row.text is not None:
                 counted[0], counted[1] = counted[0] + 1, counted[1] + len(row.text)
                 texts += [row.text] if len(texts) < _TEXTS else []
-            if time.perf_counter() - begin > self.seconds / 2 and at_share and at_share[-1][0] * at_share[-1][1] > 0:
+            taken = time.perf_counter() - begin
+            if taken > self.seconds / 2 and at_share and at_share[-1][0] * at_share[-1][1] > 0:
                 break
+            if taken > _PATIENCE * self.seconds:  # a corpus that does not say how far it has been read
+                return CorpusSize(reason=f"the corpus was not read to its end in {taken:.0f} s")
         else:
             at_share.append((1.0, counted[0], counted[1]))
         share, documents, characters = at_share[-1]
