@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from phf import config, pipeline
+from phf import checksums, config, pipeline
 from phf.errors import InputError
 from support import tiny_corpora as tiny
 from support.command_line import phf
@@ -33,7 +33,18 @@ def half(tmp_path_factory):
 
 @pytest.fixture
 def work(half, tmp_path):
-    return shutil.copytree(half, tmp_path / "work")
+    """A copy without checksums, so that a test can change its files to those of another moment."""
+    copy = shutil.copytree(half, tmp_path / "work")
+    for folder in {path.parent for path in copy.rglob(checksums.CHECKSUMS)}:
+        checksums.forget(folder)
+    return copy
+
+
+def test_a_file_that_is_not_what_was_written_is_damage(half, tmp_path):
+    copy = shutil.copytree(half, tmp_path / "work")
+    (copy / "tokens/meta.json").write_text("{}")
+    assert [stage.state for stage in pipeline.find_status(copy).stages] == ["done", "damaged", "done"]
+    assert "tokens/meta.json: damaged: it has 2 bytes" in pipeline.find_status(copy).stages[1].facts
 
 
 def test_a_half_finished_folder(work):
@@ -76,7 +87,7 @@ def test_an_annotation_half_way(work):
         ("runs/mle/records.jsonl", b"[]\n", "records.jsonl"),
         ("annotated/manifest.json", b"{", "manifest.json: not valid JSON"),
         ("annotated/manifest.json", b"[]", "not the manifest"),
-        ("tokens/meta.json", b'{"finished": true}', "meta.json: has no"),
+        ("tokens/meta.json", b'{"finished": true}', "meta.json: not what `phf tokenize"),
         ("tokens/tokens-00000.bin", b"", "tokens-00000.bin"),
     ],
 )

@@ -102,7 +102,7 @@ def test_the_card_is_one_of_the_hub_and_says_what_the_records_say(work, tmp_path
     assert "conditional" in card.data.tags
     row = next(line for line in text.splitlines() if line.startswith("| no prompt | matches per 1,000 characters"))
     assert "| 12.5 | [10.1, 15.6] | 64 |" in row, "regex counts per character, and is shown per 1,000"
-    assert "| 25 % | [16, 37] | 64 |" in text, "a share has Wilson's interval"
+    assert "| 25% | [16, 37] | 64 |" in text, "a share has Wilson's interval"
     assert "threshold: 0.0" in text
     assert "512 tokens, 8 steps" in text
     assert "As given: CC BY 4.0." in text

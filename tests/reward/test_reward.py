@@ -56,7 +56,12 @@ def trained(tmp_path_factory) -> tuple[Path, dict, list[Progress]]:
 
 def test_the_folder_is_a_scorer_that_ranks_texts(trained) -> None:
     out, metrics, _ = trained
-    assert sorted(path.name for path in out.iterdir()) == ["calibration.svg", "linear.safetensors", "metrics.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "calibration.svg",
+        "checksums.json",
+        "linear.safetensors",
+        "metrics.json",
+    ]
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     assert (out / "calibration.svg").read_text().rstrip().endswith("</svg>")
     rewards = phf.scorers.load("toxicity", path=str(out)).score(["you utter fool", "thank you, lovely article"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import lm
+from phf.checksums import CHECKSUMS
 from phf.config import to_yaml
 from phf.errors import InputError
 from phf.hub import HubModel
@@ -49,7 +50,9 @@ def model_repository(source: str, card: Card) -> Repository:
     (run,) = read_runs([run_folder.path])
     step = checkpoint.step
     files: dict[str, Path | bytes] = {
-        path.name: path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.name != CHECKSUMS  # of these files, not of the repository's
     }
     records = [record for record in run.records if record.step == step]
     if records:  # the command line may hold paths of this machine

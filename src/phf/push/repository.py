@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from phf import checksums
 from phf.artifacts import whole_directory
 from phf.errors import InputError
 
@@ -77,6 +78,7 @@ def write_folder(repository: Repository, out: Path) -> None:
                 (folder / name).write_bytes(file)
             else:
                 shutil.copyfile(file, folder / name)
+    checksums.forget(out)  # the folder is what the hub gets, and no more
 
 
 def upload(repository: Repository, private: bool = False) -> tuple[str, list[str]]:
