@@ -47,18 +47,22 @@ def whole_file(path: Path, recorded: bool = False, grows: bool = False) -> Itera
 
 
 @contextlib.contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def whole_directory(path: Path, checksummed: bool = True) -> Iterator[Path]:
     """Yield a temporary directory beside `path`, renamed to `path` when the block succeeds and deleted when it does not.
 
-    A directory that is already at `path` is replaced. The checksums of its files are recorded in it, and their modes are those of
-    the umask, whatever wrote them.
+    A directory that is already at `path` is replaced. The modes of its files are those of the umask, whatever wrote them.
+
+    Args:
+        path: of the directory.
+        checksummed: whether the checksums of its files are recorded in it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         with _naming(path):
             yield temporary
-        checksums.record_folder(temporary)
+        if checksummed:
+            checksums.record_folder(temporary)
         mask = _umask()
         for inside in (temporary, *temporary.rglob("*")):
             inside.chmod((0o777 if inside.is_dir() else 0o666) & ~mask)

@@ -19,11 +19,9 @@ ADDRESS = f"openai:http://user:{SECRET}@127.0.0.1:9/v1?token={SECRET}#tiny"
 
 @pytest.fixture
 def place(tmp_path):
-    rows = [{"id": document.id, "text": document.text} for document in tiny.documents(60)]
-    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = {
         "name": "tiny",
-        "corpus": {"inputs": [str(tmp_path / "corpus.jsonl")]},
+        "corpus": {"inputs": [tiny.write_corpus(tmp_path / "corpus.jsonl", 60)]},
         "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
         "runs": {"served": {"model": "openai:http://127.0.0.1:9/v1#tiny", "objective": "mle"}},
         "evaluate": {

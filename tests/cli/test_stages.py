@@ -42,9 +42,7 @@ def test_a_process_of_its_own_behaves_the_same(tmp_path):
 def place(tmp_path_factory):
     """A folder with a corpus, a recipe, and the recipe run."""
     folder = tmp_path_factory.mktemp("cli")
-    rows = [{"id": document.id, "text": document.text} for document in tiny.documents(150)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "recipe.yaml").write_text(RECIPE.replace("CORPUS", str(folder / "corpus.jsonl")))
+    (folder / "recipe.yaml").write_text(RECIPE.replace("CORPUS", tiny.write_corpus(folder / "corpus.jsonl", 150)))
     phf("run", "recipe.yaml", "--quiet", cwd=folder)
     return folder
 

@@ -17,11 +17,9 @@ from support import tiny_corpora as tiny
 
 
 def recipe(tmp_path, **changes):
-    rows = [{"id": document.id, "text": document.text} for document in tiny.documents(80)]
-    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fields = {
         "name": "tiny",
-        "corpus": {"inputs": [str(tmp_path / "corpus.jsonl")]},
+        "corpus": {"inputs": [tiny.write_corpus(tmp_path / "corpus.jsonl", 80)]},
         "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
         "tokenize": {"vocab_size": 300, "held_out": 0.1},
         "train": config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2)),

@@ -15,11 +15,9 @@ from support.command_line import phf
 def half(tmp_path_factory):
     """A recipe of two runs, of which one is trained and evaluated."""
     folder = tmp_path_factory.mktemp("status")
-    rows = [{"id": document.id, "text": document.text} for document in tiny.documents(60)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     fields = {
         "name": "tiny",
-        "corpus": {"inputs": [str(folder / "corpus.jsonl")]},
+        "corpus": {"inputs": [tiny.write_corpus(folder / "corpus.jsonl", 60)]},
         "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "segmenter": "lines", "workers": 1},
         "tokenize": {"vocab_size": 300, "held_out": 0.1},
         "train": config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=1)),

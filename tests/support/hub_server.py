@@ -4,11 +4,12 @@ import base64
 import contextlib
 import json
 import re
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import huggingface_hub
+
+from support.http_servers import running
 
 TOKEN = "hf_stand_in"
 _ROUTE = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)(/(?P<what>\w+)(/(?P<revision>[^/]+))?)?")
@@ -106,14 +107,8 @@ class Handler(BaseHTTPRequestHandler):
 def serving(monkeypatch):
     """Serve, with huggingface_hub set up as HF_ENDPOINT and HF_TOKEN would."""
     server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -9,6 +9,7 @@ import torch
 
 from phf.lm import sampler
 from phf.lm.protocol import Sampling
+from support.http_servers import running
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,11 +66,5 @@ def served(loaded, dies_after=10**9, tells_top=True):
     server.daemon_threads = True
     server.loaded, server.model, server.words = loaded, loaded.model, loaded.tokenizer
     server.lock, server.asked, server.dies_after, server.tells_top = threading.Lock(), 0, dies_after, tells_top
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield f"openai:http://127.0.0.1:{server.server_port}/v1#tiny"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

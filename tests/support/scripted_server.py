@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
+from support.http_servers import running
+
 PER_CHARACTER = -0.25
 
 
@@ -101,12 +103,5 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(**quirks):
-    server = Server(**quirks)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with running(Server(**quirks)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

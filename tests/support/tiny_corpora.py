@@ -1,5 +1,6 @@
 """Tiny corpora and token stores for tests, made on the spot."""
 
+import json
 import random
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def documents(count=120, seed=0, bad_share=0.3):
             rewards.append(-1.0 if bad else 0.0)
         made.append(Document(f"doc-{number}", segments, np.array(rewards, np.float32)))
     return made
+
+
+def write_corpus(path: Path, count: int) -> str:
+    """Write documents as JSON Lines, as a corpus is before it is annotated; give the file's name."""
+    rows = [{"id": document.id, "text": document.text} for document in documents(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
 
 
 def annotated(folder: Path, made=None, segmenter="sentences", part=50) -> Path:

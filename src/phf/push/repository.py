@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from phf import checksums
 from phf.artifacts import whole_directory
 from phf.errors import InputError
 
@@ -72,13 +71,12 @@ def write_folder(repository: Repository, out: Path) -> None:
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"{out}: exists already; delete it, or choose another folder with --out")
-    with whole_directory(out) as folder:
+    with whole_directory(out, checksummed=False) as folder:  # what the hub gets, and no more
         for name, file in repository.files.items():
             if isinstance(file, bytes):
                 (folder / name).write_bytes(file)
             else:
                 shutil.copyfile(file, folder / name)
-    checksums.forget(out)  # the folder is what the hub gets, and no more
 
 
 def upload(repository: Repository, private: bool = False) -> tuple[str, list[str]]:

@@ -24,16 +24,15 @@ PROBABILITIES = ("toxicity", "classifier", "profanity")
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """The baseline's value divided by a run's, with its 95% interval; NaN where there is none.
+class Comparison:
+    """A run's value set against the baseline's, with a 95% interval; NaN where there is none.
 
     Args:
         metric: what of.
         label: the same in words.
-        value, low, high: the ratio.
+        value, low, high: the comparison.
         run, baseline: what was measured of each.
-        expected: what is hoped for, at least.
-        objections: why it does not count.
+        expected: what is hoped for: of a ratio at least, of a cost at most.
     """
 
     metric: str
@@ -44,32 +43,38 @@ class Ratio:
     run: Measured
     baseline: Measured
     expected: float
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.low + self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio(Comparison):
+    """The baseline's value divided by a run's.
+
+    Args:
+        objections: why it does not count.
+    """
+
     objections: Sequence[str] = ()
 
     @property
     def words(self) -> str:
         """The ratio in a sentence."""
-        interval = f" [{self.low:.3g}, {self.high:.3g}]" if math.isfinite(self.low + self.high) else ", without an interval,"
+        interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.has_interval else ", without an interval,"
         return f"{self.value:.3g}{interval} times" if math.isfinite(self.value) else "an unknown number of times"
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """A run's loss of capability as a share of the baseline's value, with its 95% interval; NaN where there is none."""
-
-    metric: str
-    label: str
-    value: float
-    low: float
-    high: float
-    run: Measured
-    baseline: Measured
-    expected: float
+class Cost(Comparison):
+    """A run's loss of capability as a share of the baseline's value."""
 
     @property
     def percent(self) -> str:
         """The cost in per cent."""
-        interval = f" [{self.low:+.1%}, {self.high:+.1%}]" if math.isfinite(self.low + self.high) else ", without an interval"
+        interval = f" [{self.low:+.1%}, {self.high:+.1%}]" if self.has_interval else ", without an interval"
         return f"{self.value:+.1%}{interval}"
 
 
