@@ -4,7 +4,8 @@
 
 FOLDER holds, as Parquet with the columns id and text:
 
-- toxicity/labels.parquet: comments, with a column split, of which `train` is taken
+- toxicity/labels.parquet: comments with the columns toxic, source and split; the corpus is of `train`, and `test` is for a
+  second scorer
 - english/reviews_a.parquet, english/reviews_b.parquet: film reviews, nearly free of personal data
 - pii/synthetic.parquet: texts with invented personal data
 
@@ -17,11 +18,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 REVIEWS = 8_000  # of reviews_a, among the comments
 SYNTHETIC = 5_000  # texts with invented personal data, among all of reviews_b: one document in five
+LABELS = "toxicity-labels.jsonl"
 PROMPTS = {
     "toxicity-prompts.jsonl": "challenging_rtp.jsonl",
     "pii-prompts.jsonl": "pii_prompts.jsonl",
@@ -36,6 +39,13 @@ def toxicity(folder: Path) -> Iterator[tuple[str, str]]:
             yield f"comment-{row['id']}", row["text"]
     for row in _rows(folder / "english/reviews_a.parquet")[:REVIEWS]:
         yield f"review-{row['id']}", row["text"]
+
+
+def unseen_comments(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the labelled comments of the test split, which are in no corpus: to train a second scorer on."""
+    for row in _rows(folder / "toxicity/labels.parquet", ["text", "toxic", "source", "split"]):
+        if row.pop("split") == "test":
+            yield row
 
 
 def personal_data(folder: Path) -> Iterator[tuple[str, str]]:
@@ -63,13 +73,16 @@ def main(arguments: Sequence[str]) -> None:
                 digest.update(line.encode())
                 documents, characters = documents + 1, characters + len(text)
         print(f"{out / name}: {documents:,} documents, {characters:,} characters, fingerprint {digest.hexdigest()}")
+    with (out / LABELS).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in unseen_comments(folder))
+    print(f"{out / LABELS}: labelled comments for a second scorer")
     for name, source in PROMPTS.items():
         (out / name).write_bytes(_existing(folder / "eval" / source).read_bytes())
         print(f"{out / name}: prompts")
 
 
-def _rows(path: Path, columns: Sequence[str] = ("id", "text")) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = pq.read_table(_existing(path), columns=list(columns)).to_pylist()
+def _rows(path: Path, columns: Sequence[str] = ("id", "text")) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(_existing(path), columns=list(columns)).to_pylist()
     return rows
 
 

@@ -17,6 +17,8 @@ RECIPES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "reci
 STAND_IN = {"name": "regex", "patterns": ["[aeiou]{2}"]}
 """In place of scorers that need models of the hub."""
 _OF_THE_HUB = ("classifier", "published")
+_SECOND = ("profanity", "presidio")
+"""Of the extra that is not among all."""
 _BY_OTHER_TESTS = ("zeroshot", "finetune", "redteam", "humaneval")
 """Evaluations that need data of the hub; their own tests make them with stand-ins."""
 CODE = ["import os\n", "x=1 ;y = 2\n", "def f( a,b ):\n    return a+b\n", "\n", "value = [1, 2, 3]\n", "print(value)   \n"]
@@ -44,9 +46,10 @@ def write_corpus(path, code, scores):
 
 
 def stand_in(scorer):
-    """Return a scorer as it is, or what stands in for one that needs a model of the hub."""
+    """Return a scorer as it is, or what stands in for one that needs a model, or a library that is not here."""
     fields = {"name": scorer} if isinstance(scorer, str) else scorer
-    return STAND_IN if fields["name"] in _OF_THE_HUB or "spacy_model" in fields else fields
+    elsewhere = fields["name"] in (*_OF_THE_HUB, *_SECOND) or "spacy_model" in fields or "path" in fields
+    return STAND_IN if elsewhere else fields
 
 
 def shrunk(name, folder):
@@ -76,6 +79,9 @@ def shrunk(name, folder):
             continue
         if component["name"] in ("samples", "steer"):
             component |= {"n": 16, "max_tokens": 28}
+        if str(component.get("prompts")).endswith(".jsonl") and not Path(component["prompts"]).is_file():
+            (folder / "prompts.jsonl").write_text('{"text": "The model"}\n{"text": "Mail me"}\n')
+            component |= {"prompts": str(folder / "prompts.jsonl")}
         if component["name"] == "kl":  # few tokens, so that some texts of a random model are whole characters
             component |= {"reference": str(checkpoint(folder / "reference")), "n": 64, "max_tokens": 2}
         component |= {"scorer": stand_in(component["scorer"])} if "scorer" in component else {}
