@@ -34,29 +34,61 @@ class Outcome:
         return self.status == 0 or (self.status == 2 and "Traceback" not in self.output)
 
 
-def call(function: Callable[[], object], timeout: float = 60.0) -> Outcome:
-    """Call a function in a forked process of its own session, and kill what is left of it afterwards."""
-    with tempfile.TemporaryFile() as captured:
-        child = os.fork()
-        if child == 0:
+class Forked:
+    """A function in a forked process of its own session, whose output is kept.
+
+    Args:
+        function: what it calls.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
             os.setsid()
-            os.dup2(captured.fileno(), 1)
-            os.dup2(captured.fileno(), 2)
+            os.dup2(self._output.fileno(), 1)
+            os.dup2(self._output.fileno(), 2)
             sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
             os._exit(_status_of(function))
-        status = _wait(child, timeout)
+
+    def kill_after(self, seconds: float) -> bool:
+        """Send it SIGKILL after so many seconds, it alone; False if it has ended before."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return False
+            time.sleep(0.002)
+        os.kill(self.pid, signal.SIGKILL)
+        return True
+
+    def wait(self, timeout: float) -> Outcome:
+        """Wait for its end, kill it if it does not end in time, and kill what is left of its session."""
+        status = _wait(self.pid, timeout)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
-        captured.seek(0)
-        return Outcome(status, captured.read().decode(errors="replace"))
+            os.killpg(self.pid, signal.SIGKILL)
+        with self._output as output:
+            output.seek(0)
+            return Outcome(status, output.read().decode(errors="replace"))
+
+
+def call(function: Callable[[], object], timeout: float = 60.0) -> Outcome:
+    """Call a function in a forked process of its own session, and kill what is left of it afterwards."""
+    return Forked(function).wait(timeout)
+
+
+def start(arguments: Sequence[str | Path]) -> Forked:
+    """Start the `phf` command in a forked process."""
+    _preload()
+    from phf.cli import main
+
+    return Forked(lambda: main([str(argument) for argument in arguments]))
 
 
 def phf(arguments: Sequence[str | Path], timeout: float = 60.0) -> Outcome:
     """Run the `phf` command in a forked process."""
-    _preload()
-    from phf.cli import main
-
-    return call(lambda: main([str(argument) for argument in arguments]), timeout)
+    return start(arguments).wait(timeout)
 
 
 @functools.cache

@@ -90,7 +90,7 @@ class Job:
             if path.name == "records.jsonl":
                 rows = [json.loads(line) for line in path.read_text().splitlines()]
                 content = json.dumps([{key: row[key] for key in row if key != "stamp"} for row in rows]).encode()
-            elif path.suffix in (".parquet", ".bin", ".npy", ".safetensors") and "state-" not in name and "views" not in name:
+            elif path.suffix in (".parquet", ".bin", ".npy", ".safetensors") and "state-" not in name and "indexes" not in name:
                 content = path.read_bytes()
             else:
                 continue

@@ -3,62 +3,61 @@
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attacks.forked import Outcome, phf
+from attacks.forked import phf, start
 from attacks.inputs import Attempt
 from attacks.job import STAGES, Job
 
-_TIMEOUT = 120.0
+_TIMEOUT = 300.0  # seconds; a stage alone takes a few
 _KINDS = ("empty", "half", "the middle bit", "3 flipped bits", "16 zero bytes", "deleted", "{}")
 _OF_EVALUATE = ("samples", "per-example", "records.jsonl", "evaluations.json")
 
 
-def finished(folder: Path) -> tuple[Job, dict[str, str], dict[str, float]]:
-    """Run the job undisturbed: the job, its digest, and the seconds of each stage."""
+def finished(folder: Path) -> tuple[Job, dict[str, float]]:
+    """Run the job undisturbed: the job, and the seconds of each stage."""
     job, seconds = Job(folder), {}
     job.write_inputs()
     for stage in STAGES:
-        start = time.monotonic()
-        done = subprocess.run(_command(job, stage), capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"the undisturbed {stage} failed: {done.stderr}")
-        seconds[stage] = time.monotonic() - start
-    return job, job.digest(), seconds
+        start_time = time.monotonic()
+        done = phf(job.command(stage), _TIMEOUT)
+        if done.status:
+            raise SystemExit(f"the undisturbed {stage} failed with status {done.status}: {done.output}")
+        seconds[stage] = time.monotonic() - start_time
+    return job, seconds
 
 
 def kills(seed: int, folder: Path, count: int = 10) -> Iterator[Attempt]:
     """Kill each stage at moments spread evenly over its own duration, run it again, and compare with the undisturbed result."""
-    whole, expected, seconds = finished(folder / "whole")
+    whole, seconds = finished(folder / "whole")
     for stage in STAGES:
+        expected = _until(whole, stage, folder / "expected").digest()
         for number in range(count):
-            job = _copy(whole, folder / "killed", without=STAGES[STAGES.index(stage) :])
-            process = subprocess.Popen(
-                _command(job, stage), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-            )
-            time.sleep(seconds[stage] * (number + 0.5) / count)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            time.sleep(0.3)
-            left = _children_of_session(process.pid)
+            share = (number + 0.5) / count
+            moment = share * seconds[stage]
+            while True:
+                job = _copy(whole, folder / "killed", without=STAGES[STAGES.index(stage) :])
+                process = start(job.command(stage))
+                if was_killed := process.kill_after(moment):
+                    left = _left_of_session(process.pid)
+                process.wait(_TIMEOUT)
+                if was_killed:
+                    break
+                moment *= 0.9  # it was faster than when it was measured
             outcome = phf(job.command(stage), _TIMEOUT)
             failure = "" if outcome.status == 0 else f"status {outcome.status} when run again: {outcome.output[-300:]}"
             if left:
                 failure = failure or f"{len(left)} processes outlived it"
-            if not failure and stage != "report":
-                failure = _changes(job, expected)
-            yield f"kill {stage} at {100 * (number + 0.5) / count:.0f}%", outcome, failure
+            yield f"kill {stage} at {100 * share:.0f}%", outcome, failure or _changes(job, expected)
 
 
 def damage(seed: int, folder: Path, count: int | None = None, kinds: Sequence[str] = _KINDS) -> Iterator[Attempt]:
     """Damage every file in each way, restore its time, and run the stages that read it; or `count` of these attempts."""
     rng = random.Random(seed)
-    whole, expected, _ = finished(folder / "whole")
+    whole, _ = finished(folder / "whole")
+    expected = whole.digest()
     attempts = [(path.relative_to(whole.folder), kind) for path in whole.outputs() for kind in kinds]
     for name, kind in attempts if count is None else rng.sample(attempts, min(count, len(attempts))):
         job = _copy(whole, folder / "damaged")
@@ -94,33 +93,34 @@ def _read_damaged(job: Job, name: Path, kind: str, expected: dict[str, str]) -> 
 
 
 def _changes(job: Job, expected: dict[str, str]) -> str:
-    """Describe which results differ from the undisturbed ones; "" if none does."""
+    """Describe which results differ from the undisturbed ones, or are missing; "" if none is."""
     digest = job.digest()
-    changed = [name for name in digest if expected.get(name) != digest[name]]
+    changed = sorted(name for name in digest.keys() | expected.keys() if expected.get(name) != digest.get(name))
     return f"ended well with another result: {', '.join(changed[:3])}" if changed else ""
 
 
 def together(seed: int, folder: Path, count: int = 3) -> Iterator[Attempt]:
-    """Start each stage twice on one folder: one does the work, the other exits 2 and says who is at work."""
-    whole, expected, _ = finished(folder / "whole")
+    """Start each stage twice on one folder: one does the work, the other exits 2 and says who is at work, or finds it done."""
+    whole, _ = finished(folder / "whole")
     for stage in STAGES:
+        expected = _until(whole, stage, folder / "expected").digest()
         for _ in range(count):
             job = _copy(whole, folder / "together", without=STAGES[STAGES.index(stage) :])
-            pair = [
-                subprocess.Popen(_command(job, stage), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-                for _ in range(2)
-            ]
-            outputs = [process.communicate(timeout=_TIMEOUT)[0] for process in pair]
-            outcome = Outcome(max(process.returncode for process in pair), "\n".join(outputs))
-            statuses = sorted(process.returncode for process in pair)
-            failure = "" if statuses in ([0, 2], [0, 0]) else f"statuses {statuses}: {outcome.output[-300:]}"
-            if not failure and stage != "report":
-                failure = _changes(job, expected)
-            yield f"two at once: {stage}", outcome, failure
+            pair = [start(job.command(stage)) for _ in range(2)]
+            outcomes = sorted((process.wait(_TIMEOUT) for process in pair), key=lambda outcome: outcome.status)
+            statuses = [outcome.status for outcome in outcomes]
+            shown = " | ".join(outcome.output.strip()[-200:] for outcome in outcomes)
+            failure = ""
+            if statuses not in ([0, 2], [0, 0]):
+                failure = f"statuses {statuses}: {shown}"
+            elif statuses[1] == 2 and "is at work in this folder" not in outcomes[1].output:
+                failure = f"does not say who is at work: {shown}"
+            yield f"two at once: {stage}", outcomes[1], failure or _changes(job, expected)
 
 
-def _command(job: Job, stage: str) -> list[str]:
-    return [sys.executable, "-m", "phf", *map(str, job.command(stage))]
+def _until(whole: Job, stage: str, folder: Path) -> Job:
+    """Copy a finished job as it was when a stage had ended."""
+    return _copy(whole, folder, without=STAGES[STAGES.index(stage) + 1 :])
 
 
 def _copy(whole: Job, folder: Path, without: Sequence[str] = ()) -> Job:
@@ -158,8 +158,16 @@ def _damage(path: Path, kind: str, rng: random.Random) -> bool:
     return bytes(content) != original
 
 
-def _children_of_session(session: int) -> list[int]:
-    """List the processes of a session that are left."""
+def _left_of_session(session: int, seconds: float = 10.0) -> list[int]:
+    """List the processes of a session that are left after so long; those that are about to end have that time."""
+    deadline = time.monotonic() + seconds
+    while (left := _of_session(session)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _of_session(session: int) -> list[int]:
+    """List the processes of a session that have not ended."""
     left = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
