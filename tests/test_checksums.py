@@ -134,6 +134,27 @@ def test_every_bit_of_the_checksums_themselves_counts(tmp_path):
             assert checksums.read(tmp_path) == known, offset  # white space may be other white space
 
 
+def test_each_file_of_a_folder_is_read_once_and_those_inside_it_are_compared(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    for name in ("small", "inner/small", "large"):
+        (tmp_path / name).write_bytes(bytes(20 if "small" in name else 200))
+    checksums.record_folder(tmp_path)
+    read, pieces = [], checksums._pieces
+    monkeypatch.setattr(checksums, "SMALL", 100)
+    monkeypatch.setattr(checksums, "_pieces", lambda file, limit=None: read.append(Path(file.name)) or pieces(file, limit))
+    checksums.verify_folder(tmp_path)
+    checksums.verify_folder(tmp_path)
+    assert sorted(read) == [tmp_path / "inner/small", tmp_path / "large", tmp_path / "small"]
+    for name in ("large", "inner/small"):
+        flip(tmp_path / name)
+        with pytest.raises(checksums.Damaged, match=name):
+            checksums.verify_folder(tmp_path)
+        flip(tmp_path / name)
+    (tmp_path / "inner/small").unlink()
+    with pytest.raises(checksums.Damaged, match="inner/small: missing"):
+        checksums.verify_folder(tmp_path)
+
+
 READERS = {
     "annotated/part-00001.parquet": lambda work: list(read_annotated(work / "annotated")),
     "annotated/manifest.json": lambda work: AnnotatedCorpus(work / "annotated"),

@@ -90,25 +90,18 @@ def verify(path: Path) -> None:
         Damaged: if it is not what was written.
     """
     checksum = read(path.parent).get(path.name)
-    if checksum is None or not path.exists():
-        return
-    about = path.stat()
-    state = (str(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, checksum)
-    if state in _verified:
-        return
-    _raise(path, checksum.problem(path))
-    _verified.add(state)
+    if checksum is not None and path.exists():
+        _verify(path, checksum)
 
 
 def verify_folder(folder: Path) -> None:
-    """Check every file of an output that has a checksum, from end to end.
+    """Check every file of an output that has a checksum, from end to end; those that `verify` has checked already are not read.
 
     Raises:
         Damaged: if one is missing or not what was written, naming it.
     """
     for name, checksum in read(folder).items():
-        _raise(folder / name, checksum.problem(folder / name, complete=False))
-        verify(folder / name)
+        _verify(folder / name, checksum)
 
 
 def check_folder(folder: Path) -> None:
@@ -260,6 +253,16 @@ def describe(path: Path, problem: str) -> str:
 
 
 _verified: set[tuple[Any, ...]] = set()
+
+
+def _verify(path: Path, checksum: Checksum) -> None:
+    state: tuple[Any, ...] = ()
+    if path.exists():
+        about = path.stat()
+        state = (str(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, checksum)
+    if state not in _verified:
+        _raise(path, checksum.problem(path))
+        _verified.add(state)
 
 
 def _raise(path: Path, problem: str) -> None:
