@@ -1,6 +1,7 @@
 """Children end with their parent, and the end of one is described."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from phf import processes
+from phf import machine, processes
 
 PARENT = """
 import subprocess, sys, time
@@ -67,17 +68,18 @@ def test_elsewhere_a_thread_looks_for_the_parent(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("code", "kills", "said"),
+    ("code", "kills", "limit", "said"),
     [
-        (-signal.SIGKILL, (3, 4), r"was killed by the kernel, which ran out of memory \(SIGKILL\)"),
-        (-signal.SIGKILL, (3, 3), r"was killed \(SIGKILL\), most likely .* because memory ran out"),
-        (-signal.SIGKILL, (None, None), r"was killed \(SIGKILL\), most likely"),
-        (-signal.SIGSEGV, (3, 3), "was ended by SIGSEGV"),
-        (3, (3, 3), "ended with status 3"),
+        (-signal.SIGKILL, (3, 4), None, r"was killed by the kernel, which ran out of memory \(SIGKILL\)"),
+        (-signal.SIGKILL, (3, 3), None, r"was killed \(SIGKILL\), most likely .* because memory ran out"),
+        (-signal.SIGKILL, (None, None), 2**31, r"was killed \(SIGKILL\), most likely"),
+        (-signal.SIGSEGV, (3, 3), None, "was ended by SIGSEGV$"),
+        (-signal.SIGABRT, (3, 3), 2**31, "was ended by SIGABRT, most likely because memory ran out: `ulimit` allows it 2 GiB$"),
+        (-signal.SIGTERM, (3, 3), 2**31, "was ended by SIGTERM$"),
+        (3, (3, 3), 2**31, "ended with status 3$"),
     ],
 )
-def test_an_end_is_described(monkeypatch, code, kills, said):
-    monkeypatch.setattr(processes, "out_of_memory_kills", lambda: kills[1])
-    import re
-
+def test_an_end_is_described(monkeypatch, code, kills, limit, said):
+    monkeypatch.setattr(machine, "out_of_memory_kills", lambda: kills[1])
+    monkeypatch.setattr(machine, "memory_limit", lambda: limit)
     assert re.match(said, processes.describe_exit(code, kills[0]))

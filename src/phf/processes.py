@@ -6,8 +6,11 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
+from phf import machine
+
+ABORTS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
+"""Signals by which libraries in C, C++ and Rust end a process when they get no memory; no Python code hears of it."""
 _PR_SET_PDEATHSIG = 1
 _LOOK_EVERY = 0.5  # seconds between two looks at the parent, where the kernel sends no signal
 
@@ -40,22 +43,15 @@ def describe_exit(exit_code: int, kills_before: int | None = None) -> str:
 
     Args:
         exit_code: as `multiprocessing` and `subprocess` give it: minus the signal's number for a signal.
-        kills_before: `out_of_memory_kills()` when the process was started.
+        kills_before: `machine.out_of_memory_kills()` when the process was started.
     """
     if exit_code == -signal.SIGKILL:
-        kills = out_of_memory_kills()
+        kills = machine.out_of_memory_kills()
         if kills is not None and kills_before is not None and kills > kills_before:
             return "was killed by the kernel, which ran out of memory (SIGKILL)"
         return "was killed (SIGKILL), most likely by the kernel because memory ran out; `dmesg` says so if it was"
     if exit_code < 0:
-        return f"was ended by {signal.Signals(-exit_code).name}"
+        limit = machine.memory_limit() if -exit_code in ABORTS else None
+        why = "" if limit is None else f", most likely because memory ran out: `ulimit` allows it {limit / 2**30:.3g} GiB"
+        return f"was ended by {signal.Signals(-exit_code).name}{why}"
     return f"ended with status {exit_code}"
-
-
-def out_of_memory_kills() -> int | None:
-    """Return how many processes of this container the kernel has killed for memory; None where that is not counted."""
-    try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text(encoding="ascii").splitlines()
-        return int(dict(line.split() for line in lines)["oom_kill"])
-    except (OSError, KeyError, ValueError):
-        return None

@@ -1,8 +1,10 @@
 """Terminals that are odd: without UTF-8, or without a width; and processes that lack memory."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,3 +52,59 @@ def test_what_says_that_memory_ran_out_is_known_behind_other_errors():
     assert out_of_memory(MemoryError()) == "MemoryError"
     assert out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"))
     assert out_of_memory(InputError("a file")) is None
+
+
+LIMITED = """
+import ctypes, os, resource, signal, sys, time
+resource.setrlimit(resource.RLIMIT_AS, (2**33, -1))
+from phf.cli import limited_memory
+
+def stop(number, _):
+    print("heard", number, flush=True)
+    sys.exit(128 + number)
+
+def wait():
+    signal.signal(signal.SIGTERM, stop)
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+limited_memory.supervised({"abort": os.abort, "exit": lambda: sys.exit(3), "wait": wait, "return": lambda: print("done"),
+                           "kill": lambda: os.kill(os.getpid(), 9)}[sys.argv[1]])
+"""
+needs_limits = pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system has no limit on address space")
+
+
+@needs_limits
+@pytest.mark.parametrize(("what", "status", "said"), [("exit", 3, ""), ("return", 0, "done\n"), ("kill", -signal.SIGKILL, "")])
+def test_under_a_limit_on_memory_a_command_ends_as_ever(what, status, said):
+    done = subprocess.run([sys.executable, "-c", LIMITED, what], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, said, "")
+
+
+@needs_limits
+def test_a_library_that_aborts_under_a_limit_on_memory_is_put_into_words():
+    done = subprocess.run([sys.executable, "-c", LIMITED, "abort"], capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "out of memory: a library ended the process (SIGABRT) where `ulimit` allows it 8 GiB. Raise `ulimit -v`" in line
+
+
+@needs_limits
+def test_a_signal_reaches_the_command_under_a_limit_on_memory_and_the_end_of_one_is_that_of_both():
+    process = subprocess.Popen([sys.executable, "-c", LIMITED, "wait"], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    assert child != process.pid
+    process.terminate()
+    assert (process.communicate()[0], process.returncode) == (f"heard {int(signal.SIGTERM)}\n", 143)
+    process = subprocess.Popen([sys.executable, "-c", LIMITED, "wait"], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    process.kill()
+    process.communicate()  # until the child has closed its output
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("it is still at work")

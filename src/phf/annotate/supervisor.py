@@ -21,7 +21,8 @@ from phf.annotate.messages import Finished, Message, Request, Working, Written
 from phf.annotate.parts import Part
 from phf.corpora import Row
 from phf.errors import InputError
-from phf.machine import resident_memory
+from phf.machine import out_of_memory_kills, resident_memory
+from phf.processes import describe_exit
 
 _DEATHS_IN_A_ROW = 3
 _POLL_EVERY = 0.1  # seconds between two looks at memory and clock
@@ -50,6 +51,7 @@ class WorkerSupervisor:
         self._environment = {**os.environ, **_ENVIRONMENT, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._kills_before: int | None = None
         self._allowed = 0.0  # seconds from the last message to the next
         self._deadline = 0.0
         self._patient = False
@@ -94,7 +96,10 @@ class WorkerSupervisor:
                     raise InputError("annotation was stopped") from None
                 deaths = 0 if group else deaths + 1
                 if deaths >= _DEATHS_IN_A_ROW:
-                    raise InputError(f"the scoring process does not stay up, whatever the document: {death}") from None
+                    raise InputError(
+                        f"the scoring process does not stay up, whatever the document: {death}. If memory ran out: lower "
+                        "annotate.workers, or give phf more"
+                    ) from None
                 if isinstance(death, _TooSlowError) and len(group) > 1:
                     slow_groups.append(group)
                 self._set_aside(request, group, str(death), on_scored)
@@ -118,6 +123,7 @@ class WorkerSupervisor:
                 raise _DiedError("closed")
             ours, theirs = Pipe()
             with theirs:
+                self._kills_before = out_of_memory_kills()
                 command = [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path]
                 self._process = subprocess.Popen(
                     command,
@@ -167,11 +173,7 @@ class WorkerSupervisor:
             return _DiedError("the scoring process closed its connection")
         if status == -signal.SIGALRM:
             return _TooSlowError(self._late())
-        if status == -signal.SIGKILL:
-            return _DiedError("the scoring process was killed (SIGKILL), as the system does when memory runs out")
-        if status < 0:
-            return _DiedError(f"the scoring process was ended by {signal.Signals(-status).name}")
-        return _DiedError(f"the scoring process ended with status {status}")
+        return _DiedError(f"the scoring process {describe_exit(status, self._kills_before)}")
 
     def _stop(self) -> None:
         process, connection = self._process, self._connection

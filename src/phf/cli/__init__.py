@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from phf import __version__
-from phf.cli import check, demo, doctor, export, generate, init, measure, push, recipes, stages, status, tools
+from phf.cli import check, demo, doctor, export, generate, init, limited_memory, measure, push, recipes, stages, status, tools
 from phf.cli.options import fail, say
 from phf.errors import InputError, Stopped, out_of_memory
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
-        app(args=arguments, standalone_mode=True)
+        limited_memory.supervised(lambda: app(args=arguments, standalone_mode=True))
     except InputError as error:
         fail(f"error: {error}", 2)
     except OSError as error:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from phf import processes
+from phf import machine, processes
 from phf.errors import InputError, Stopped
 from phf.pipeline.jobs import Ended, Job, run_in
 from phf.progress import Listener, Progress
@@ -76,7 +76,7 @@ class _Process:
         self.job, self.gpu = job, gpu
         self.error: Exception | None = None
         self.ended = False
-        self._kills_before = processes.out_of_memory_kills()
+        self._kills_before = machine.out_of_memory_kills()
         spawn = multiprocessing.get_context("spawn")
         self.connection, theirs = spawn.Pipe(duplex=False)
         visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
