@@ -82,12 +82,14 @@ def test_the_demo_is_a_shipped_recipe_with_few_or_all_runs(options, only, tmp_pa
 
     def run(recipe, out, runs, *_):
         called.update(name=recipe.name, out=out, runs=runs, tokens=recipe.train.tokens)
+        (out / "report").mkdir(parents=True)
+        (out / "report/report.json").write_text('{"findings": ["Lowest: conditional, 0.1."]}')
         return out / "report/index.html"
 
     monkeypatch.setattr("phf.pipeline.run", run)
     said, _ = phf("demo", *options, "train.tokens=1k", cwd=tmp_path)
     assert called == {"name": "pii-demo", "out": Path("work/pii-demo"), "runs": only, "tokens": 1000}
-    assert "Wrote: work/pii-demo/report/index.html" in said
+    assert "Lowest: conditional, 0.1.\nWrote: work/pii-demo/report/index.html" in said
 
 
 @pytest.mark.slow

@@ -353,6 +353,10 @@ def test_guided_decoding_is_a_path_in_the_trade_off_a_figure_and_a_table(tmp_pat
     rows = numbers(tmp_path / "out")
     assert rows["conditional", "steer@gamma=2", "misalignment"]["value"] == 5e-5
     assert not (tmp_path / "out" / "figures" / "steer.svg").exists()
+    (found,) = json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+    found = found.replace("\xa0", " ")
+    assert found.endswith("Guided, conditional gives 0.050 [0.025, 0.100] at γ = 2 and 0.020 [0.010, 0.040] at γ = 5.")
+    assert found in page.text.replace("\xa0", " "), "the words of the page"
 
 
 def test_every_capability_measure_has_a_plane_and_a_curve(tmp_path):

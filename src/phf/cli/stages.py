@@ -17,6 +17,7 @@ from phf.cli.options import (
     done,
     origin_of,
     resolved,
+    say,
     say_json,
     scorer_named,
     split,
@@ -203,7 +204,7 @@ def report(
     if as_json or as_csv:
         terminal.write((folder / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
     else:
-        done(f"{out}/{page.relative_to(folder)}", False, "open it in a browser")
+        _show_page(page, f"{out}/{page.relative_to(folder)}")
 
 
 def run(
@@ -241,4 +242,13 @@ def run(
         shown = page.relative_to(folder)
         say_json({"work": place, "page": f"{place}/{shown}", "numbers": f"{place}/{shown.with_name('report.json')}"})
     else:
-        done(f"{place}/{page.relative_to(folder)}", False, "open it in a browser")
+        _show_page(page, f"{place}/{page.relative_to(folder)}")
+
+
+def _show_page(page: Path, place: str) -> None:
+    """Print what a report found, in the words of its page, and where it is."""
+    from phf.artifacts import read_object
+
+    for finding in read_object(page.with_name("report.json"))["findings"]:
+        say(finding)
+    done(place, False, "open it in a browser")

@@ -90,7 +90,9 @@ def report(
         _write_claims(markdown, tasks, options)
     if records is not None:
         write_record_file(records, found, options)
-    _write(out, _render(page), files, {key: page[key] for key in ("title", "lead", "notices")} | {"numbers": numbers})
+    findings = [section["finding"] for section in page["sections"] if section["finding"]]
+    shown = {key: page[key] for key in ("title", "lead", "notices")}
+    _write(out, _render(page), files, shown | {"findings": findings, "numbers": numbers})
     progress(Progress("report", len(steps), len(steps), "steps"))
     return out / "index.html"
 

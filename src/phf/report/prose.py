@@ -79,6 +79,18 @@ def finding(task: Task) -> str:
     if cost is not None:
         x = task.describe(task.split(task.x)[1])
         text += f" Its capability cost differs by {_with_interval(cost, decimals([cost], x), x)} ({x.words})."
+    return text + _guided(task, measure)
+
+
+def _guided(task: Task, measure: Measure) -> str:
+    """Return what guided decoding gives, as one more sentence for each run that was guided."""
+    text = ""
+    for run, steps in task.guided:
+        found = [(gamma, m) for gamma, name in steps if gamma != 1 and (m := run.get(name, task.y_metric)) and m.value == m.value]
+        if found:
+            places = decimals([m for _, m in found], measure)
+            values = [f"{_with_interval(m, places, measure)} at γ\xa0=\xa0{gamma:g}" for gamma, m in found]
+            text += f" Guided, {run.name} gives {listed(values)}."
     return text
 
 
