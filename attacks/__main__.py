@@ -45,6 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     from phf.records import stamp
 
+    begun = dataclasses.asdict(stamp())  # before the rows of this call are changes of their own
     failures = 0
     for name in options.parts or PARTS:
         extra = {"count": options.count} if options.count and name != "breakouts" else {}
@@ -62,7 +63,7 @@ def main() -> None:
         command = f"python -m attacks {name} --seed {options.seed}{count}"
         row = {"attack": name, "seed": options.seed, "tried": tried, "held": tried - len(failed), "failures": failed}
         with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row | {"stamp": dataclasses.asdict(stamp()) | {"command": command}}, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row | {"stamp": begun | {"command": command}}, ensure_ascii=False) + "\n")
     write_table()
     sys.exit(1 if failures else 0)
 
