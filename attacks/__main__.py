@@ -1,9 +1,11 @@
-"""python -m attacks [PART ...] [--seed N] [--count N] [--json]: attack phf, list what did not hold, count what was tried.
+"""python -m attacks [PART ...] [--seed N] [--count N]: attack phf, list what did not hold, count what was tried.
 
 Parts: recipes, corpora, kills, damage, together, breakouts; all of them by default.
+Ctrl-C ends a part and keeps what it has tried.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -51,7 +53,7 @@ def main() -> None:
         extra = {"count": options.count} if options.count and name != "breakouts" else {}
         print(f"== {name}, seed {options.seed}", flush=True)
         tried, failed = 0, []
-        with tempfile.TemporaryDirectory(prefix="phf-attack-") as folder:
+        with tempfile.TemporaryDirectory(prefix="phf-attack-") as folder, contextlib.suppress(KeyboardInterrupt):
             for what, _, failure in PARTS[name](options.seed, Path(folder), **extra):
                 tried += 1
                 if failure:
