@@ -5,6 +5,7 @@ often enough to tell 93% and 97% from 95%; the quick versions notice an interval
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -56,19 +57,26 @@ def share_over_prompts(prompts, samples):
     return experiment
 
 
+@cache
+def true_maximum_of_25():
+    return scores(np.random.default_rng(9), (160_000, 25)).max(axis=1).mean()
+
+
 def maximum_of_25(n):
-    truth = scores(np.random.default_rng(9), (160_000, 25)).max(axis=1).mean()
-    return lambda rng: (statistics.expected_maximum(scores(rng, n), 25), truth)
+    return lambda rng: (statistics.expected_maximum(scores(rng, n), 25), true_maximum_of_25())
+
+
+@cache
+def true_maximum_of_25_over_prompts():
+    rng = np.random.default_rng(9)
+    return (rng.gamma(0.5, 1, (160_000, 25)) * rng.exponential(size=(160_000, 25))).max(axis=1).mean()
 
 
 def maximum_of_25_over_prompts(prompts, samples):
-    rng = np.random.default_rng(9)
-    truth = (rng.gamma(0.5, 1, (160_000, 25)) * rng.exponential(size=(160_000, 25))).max(axis=1).mean()
-
     def experiment(rng):
         values = rng.gamma(0.5, 1, prompts)[:, None] * rng.exponential(size=(prompts, samples))
         names = np.repeat([f"prompt {number}" for number in range(prompts)], samples)
-        return statistics.expected_maximum(values.ravel(), 25, list(names)), truth
+        return statistics.expected_maximum(values.ravel(), 25, list(names)), true_maximum_of_25_over_prompts()
 
     return experiment
 

@@ -1,10 +1,13 @@
 """`phf init`: a recipe from options or answers, which runs down to the plot."""
 
 import json
+import re
+import subprocess
 
 import pytest
 
 from phf import config
+from phf.records import read_records
 from support import tiny_corpora as tiny
 from support.command_line import phf
 
@@ -25,15 +28,34 @@ def terminal(monkeypatch):
     monkeypatch.setattr("phf.cli.init._is_terminal", lambda: True)
 
 
+def committed(folder, name):
+    """Commit a file to a new repository; return the commit as phf writes it."""
+
+    def git(*arguments):
+        author = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", name)
+    git("commit", "--quiet", "--message", "A recipe")
+    return git("rev-parse", "--short=12", "HEAD")
+
+
 def test_the_recipe_runs_down_to_the_plot(place):
     scorer = "{name: regex, patterns: ['[A-Z]{3,}']}"
     said, _ = phf("init", "mine.yaml", "--scorer", scorer, "--corpus", "docs.jsonl", "--size", "trial", "--text-column", "body",
                   cwd=place)  # fmt: skip
     assert "Next: phf run mine.yaml --dry-run" in said
+    commit = committed(place, "mine.yaml")
     phf("run", "mine.yaml", *TINY, "--quiet", cwd=place)
     page = place / "work/mine/report/index.html"
     assert list((page.parent / "figures").glob("*.svg"))
     assert {path.name for path in (place / "work/mine/runs").iterdir()} == {"mle", "conditional", "filtering"}
+    facts = dict(re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", page.read_text()))
+    assert facts["Recipe"] == f"mine.yaml at commit {commit}"
+    ours = {record.stamp.commit for record in read_records(place / "work/mine/runs/mle/records.jsonl")} - {""}
+    assert facts.get("Commit of phf", "") == ", ".join(ours)  # phf has none where it is installed from a wheel
+    assert commit not in ours
 
 
 def test_answers_make_the_same_recipe_as_options(place, terminal):

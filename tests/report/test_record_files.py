@@ -124,6 +124,29 @@ def test_pairs_of_documents_survive_without_the_documents(tmp_path):
     assert after.high < 0.025
 
 
+def test_differences_are_written_that_are_read_and_no_others(tmp_path):
+    """Runs of one seed, measured on the same documents: to MLE, and those between which a verdict decides."""
+    rng = np.random.default_rng(0)
+    names = ("mle", "conditional", "filtering", "unlikelihood", "rwr", "awr")
+    hard, folders = rng.uniform(1, 3, 40), []
+    for number, name in enumerate(names):
+        bits = hard + 0.01 * number + rng.normal(0, 0.01, 40)
+        folders += make_run(tmp_path / name, name, 0.02, float(bits.mean()), seeds=1)
+        path = RunFolder(folders[-1]).per_example_of("heldout", 5)
+        per_example.write(path, [f"d{row}" for row in range(40)], {"bits_per_byte_aligned": (bits, np.ones(40))})
+    phf("report", *folders, "--out", tmp_path / "page", "--records", tmp_path / "r.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    pairs = {(line["run"].partition(".")[0], line["against"].partition(".")[0]) for line in lines if "against" in line}
+    to_baseline = {(name, "mle") for name in names[1:]}
+    of_conditional = {("conditional", name) for name in names[2:]}
+    assert pairs == {*to_baseline, *of_conditional, ("filtering", "conditional")}
+    (after,) = tasks(tmp_path / "r.jsonl")
+    for judge in (verdicts.frontier, verdicts.capability):
+        verdict = judge(after)
+        assert verdict == judge(task_of(folders))
+        assert "paired by document" in "".join(verdict.measured)
+
+
 def test_a_folder_is_newer_than_the_file_and_both_make_one_task(tmp_path):
     folders = make_task(tmp_path / "runs", "pii")
     phf("report", *folders, "--out", tmp_path / "page", "--records", tmp_path / "r.jsonl")

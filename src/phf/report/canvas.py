@@ -53,13 +53,13 @@ def inline(svg: str, prefix: str, title: str) -> str:
     return f'<svg role="img" aria-label="{escape(title)}" style="{style}" {view[0]}>{inside}'
 
 
-def new_figure(width: int, height: float, count: int, columns: int) -> tuple[Any, list[Any]]:
-    """Return a figure of `count` axes in rows of `columns`, each `height` high, and the axes."""
+def new_figure(width: int, height: float, count: int, columns: int, above: float = 0.0) -> tuple[Any, list[Any]]:
+    """Return a figure of `count` axes in rows of `columns`, each `height` high, and `above` for a legend; and the axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width / 72, rows * height / 72), dpi=72, facecolor=INK["surface"])
+    figure = Figure(figsize=(width / 72, (rows * height + above) / 72), dpi=72, facecolor=INK["surface"])
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.12, wspace=0.05, hspace=0.06)
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -51,11 +51,18 @@ def _by_seed(run: Run, baseline: Run, evaluation: str, metric: str) -> list[floa
     return [value for value in values if not math.isnan(value)]
 
 
+def of_one_seed(run: Run, baseline: Run) -> tuple[Run, Run] | None:
+    """Return a run of one seed and the other's run of the same seed, for runs of several; None if they share no seed."""
+    one, other = run.seeds.get(baseline.seed, run), baseline.seeds.get(run.seed, baseline)
+    return None if one.seeds or other.seeds else (one, other)
+
+
 def _with_one_seed(run: Run, baseline: Run, evaluation: str, metric: str) -> Difference | None:
     """Return the difference of a run of one seed and the other's run of the same seed, if it is one over pairs."""
-    one, other = run.seeds.get(baseline.seed, run), baseline.seeds.get(run.seed, baseline)
-    if len(one.seeds) > 1 or len(other.seeds) > 1:
+    sides = of_one_seed(run, baseline)
+    if sides is None:
         return None
+    one, other = sides
     apart = difference(one, other, evaluation, metric)
     if apart is None or apart.how not in (BY_PROMPT, BY_DOCUMENT):
         return None

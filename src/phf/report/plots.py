@@ -5,7 +5,7 @@ CSS variables, so that a page shows the same figure light and dark.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,16 +18,21 @@ from phf.report.shapes import Axis, Chart, Interval, Line, Panel, Point, Steer
 
 WIDE, NARROW = 960, 360
 """Widths of the two plots of each figure, in CSS pixels."""
+_LEGEND_ROW = 2 * TEXT
+"""Height of a row of the legend, in CSS pixels; a figure is higher by it, so that many runs leave the panels their height."""
 
 
 @settings()
 def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
     """Plot planes of runs with 95% intervals, each run labelled at its point, and the frontier of their point estimates."""
-    figure, axes = new_figure(width, 480 if width // columns > 500 else 350, len(panels), columns)
-    stairs = [_draw_plane(axis, panel, width // columns) for axis, panel in zip(axes, panels)]
     small = width // columns < 500
+    points = {point.label: point for panel in panels for point in panel.points}
+    legend_columns = _legend_columns(points, width)
+    legend_height = math.ceil(len(points) / legend_columns) * _LEGEND_ROW if small else 0.0
+    figure, axes = new_figure(width, 350 if small else 480, len(panels), columns, legend_height)
+    stairs = [_draw_plane(axis, panel, width // columns) for axis, panel in zip(axes, panels)]
     if small:
-        _legend(figure, panels, width)
+        _legend(figure, points, legend_columns)
     settle(figure)
     for axis, panel, staircase in zip(axes, panels, stairs):
         points = [*panel.points, *(point for path in panel.paths for point in path.points)]
@@ -118,18 +123,21 @@ def _draw_plane(axis: Any, panel: Panel, width: int) -> list[tuple[float, float]
     return stairs
 
 
-def _legend(figure: Any, panels: Sequence[Panel], width: int) -> None:
+def _legend_columns(points: Mapping[str, Point], width: int) -> int:
+    """Return how many columns of the legend fit into a width in pixels."""
+    longest = max(map(len, points), default=0) * TEXT * LETTER + 40
+    return max(1, min(len(points), int(width / longest)))
+
+
+def _legend(figure: Any, points: Mapping[str, Point], columns: int) -> None:
     """Add a legend of the runs above all panels, by colour and marker."""
     from matplotlib.lines import Line2D
 
-    points = {point.label: point for panel in panels for point in panel.points}
     handles = []
     for label, point in points.items():
         color, marker = STYLES[point.style]
         face, edge = (INK["surface"], color) if point.hollow else (color, INK["surface"])
         handles.append(Line2D([], [], linestyle="", marker=marker, markersize=9, color=face, markeredgecolor=edge, label=label))
-    longest = max(map(len, points)) * TEXT * LETTER + 40
-    columns = max(1, min(len(points), int(width / longest)))
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=TEXT, labelcolor=INK["ink"])
 
 

@@ -14,10 +14,12 @@ from phf import config
 from phf.artifacts import whole_file, whole_lines
 from phf.errors import InputError
 from phf.records import Record
-from phf.report.comparison import short_path, tasks_of
-from phf.report.differences import BY_DOCUMENT, BY_PROMPT, difference
+from phf.report.comparison import Task, short_path, tasks_of
+from phf.report.differences import BY_DOCUMENT, BY_PROMPT, difference, of_one_seed
 from phf.report.metrics import Difference
 from phf.report.runs import Run, mapping
+from phf.report.seeds import pool_seeds
+from phf.report.verdicts import compared
 
 _KEPT = ("objective", "train", "tokens", "seed")
 """Keys of a run's configuration that are kept."""
@@ -32,7 +34,7 @@ def write_record_file(path: Path, runs: Sequence[Run], options: config.Report) -
         runs: as they are read from folders or from such files.
         options: of the report; says which baseline's differences are kept.
     """
-    pairs = [line for task in tasks_of(runs, options) for run in task.runs for line in _pairs(run, task.runs)]
+    pairs = [line for task in tasks_of(pool_seeds(runs), options) for line in _pairs(task)]
     lines = []
     for run in runs:
         about = {
@@ -93,12 +95,15 @@ def _run(
     )  # fmt: skip
 
 
-def _pairs(run: Run, others: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Yield the differences of a run to others that were measured on the same documents or prompts."""
-    for other in others:
-        if other is run:
-            continue
-        for evaluation, metric in run.measured:
+def _pairs(task: Task) -> Iterator[dict[str, Any]]:
+    """Yield the differences that a report reads, of runs that were measured on the same documents or prompts.
+
+    They are those to the baseline and those that verdicts read: their number grows with the runs, not with the pairs of runs.
+    """
+    to_baseline = [(run, task.baseline) for run in task.runs if task.baseline is not None and run is not task.baseline]
+    for pair in dict.fromkeys([*to_baseline, *compared(task)]):
+        run, other = of_one_seed(*pair) or pair
+        for evaluation, metric in pair[0].measured:
             apart = difference(run, other, evaluation, metric)
             if apart is not None and apart.how in (BY_DOCUMENT, BY_PROMPT):
                 ends = {"value": apart.value, "low": apart.low, "high": apart.high}

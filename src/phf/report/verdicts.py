@@ -199,6 +199,15 @@ def conditional_run(task: Task) -> Run | None:
     return _run(task, "conditional")
 
 
+def compared(task: Task) -> list[tuple[Run, Run]]:
+    """Return the pairs of runs whose difference a verdict reads, those with the baseline left out."""
+    conditional, filtering = _run(task, "conditional"), _run(task, "filtering")
+    if conditional is None:
+        return []
+    pairs = [(conditional, run) for run in task.runs if run not in (conditional, task.baseline)]
+    return pairs if filtering is None else [*pairs, (filtering, conditional)]
+
+
 def _run(task: Task, objective: str) -> Run | None:
     return next((run for run in task.runs if run.objective == objective and not run.finetuned), None)
 
