@@ -1,5 +1,7 @@
 """The token store, its views and their cache, against a plain Python specification of the stream."""
 
+import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +17,7 @@ from phf.objectives import AWR, MLE, RWR, Conditional, Filtering, Unlikelihood
 from phf.tokens import index_cache
 from phf.tokens.permutation import Permutation
 from phf.tokens.store import DOCUMENT, SEGMENT, TokenStore, write_shard
+from phf.tokens.stream import documents_of
 from support.whole_store import first_segments_of, rewards_of, starts_of, tokens_of
 
 START, GOOD, BAD = 0, 100, 101
@@ -334,3 +337,79 @@ def test_a_store_that_cannot_be_written_to_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     assert np.array_equal(store.view(MLE(), 2, 0).read(0, 3)[0], expected)
     assert not (tmp_path / "store/indexes").exists()
+
+
+def _readers(folder):
+    """What reads documents and segments: each as a function of nothing."""
+    store = TokenStore.open(folder)
+
+    def blocks():
+        for objective, ids in ((MLE(), []), (Conditional(0.0, drop=0.2), [GOOD, BAD]), (Filtering(-0.2), [])):
+            view = store.view(objective, 3, 0, control_ids=ids)
+            if view.blocks:
+                view.documents(np.arange(view.blocks))
+                view.read(0, view.blocks)
+
+    return {
+        "rewards": lambda: list(store.rewards),
+        "threshold": lambda: store.resolve(Conditional("p50")),
+        "blocks": blocks,
+        "stream": lambda: list(documents_of(store.view(Conditional(0.0), 3, 0, control_ids=[GOOD, BAD]))),
+        "names": lambda: list(store.names(range(store.documents))),
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), indexed=st.booleans())
+def test_values_out_of_range_are_refused_by_every_reader_or_change_nothing_for_it(tmp_path_factory, data, indexed):
+    folder = tmp_path_factory.mktemp("store")
+    make_store(folder, DOCUMENTS)
+    checksums.forget(folder)  # as in a folder of an earlier version
+    for name, reader in _readers(folder).items():
+        if indexed or name == "names":
+            reader()
+    name = data.draw(st.sampled_from(["documents-00000.npy", "segments-00000.npy"]))
+    path = folder / name
+    about, items = path.stat(), np.load(path)
+    field = data.draw(st.sampled_from([field for field in items.dtype.names if field != "reward"]))
+    value = data.draw(st.sampled_from([-(2**31), -1, 0, 1, 2, 5, 2**31 - 1]) | st.integers(-9, 99))
+    items[field][data.draw(st.integers(0, len(items) - 1))] = value
+    np.save(path, items)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    messages = []
+    for reader in _readers(folder).values():
+        try:
+            reader()
+        except InputError as error:
+            messages.append(str(error))
+    assert [message for message in messages if "\n" in message or name.split("-")[0] not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "message"),
+    [
+        ("documents-00000.npy", "segment", 2**40, "document 1 begins at segment 1099511627776, and what follows it at 3"),
+        ("documents-00000.npy", "segment", -1, "document 0 begins at segment 0, and what follows it at -1"),
+        ("documents-00000.npy", "part", -7, "document 1 is from part -7, row 1"),
+        ("segments-00000.npy", "start", 2**40, "segment 1 begins at token 1099511627776, and what follows it at 5"),
+        ("segments-00000.npy", "start", 0, "segment 0 begins at token 0, and what follows it at 0"),
+    ],
+)
+def test_the_file_and_the_value_are_named(tmp_path, name, field, value, message):
+    make_store(tmp_path, DOCUMENTS)
+    checksums.forget(tmp_path)
+    items = np.load(tmp_path / name)
+    items[field][1] = value
+    np.save(tmp_path / name, items)
+    with pytest.raises(InputError, match=rf"{name}: not what `phf tokenize` wrote: .*{message}; delete"):
+        TokenStore.open(tmp_path).view(Conditional(0.0), 2, 0, control_ids=[GOOD, BAD])
+
+
+def test_tokens_that_the_vocabulary_does_not_have_are_refused(tmp_path):
+    make_store(tmp_path, DOCUMENTS)
+    checksums.forget(tmp_path)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    (tmp_path / "meta.json").write_text(json.dumps(meta | {"vocab_size": 2}))
+    for objective, ids in ((MLE(), []), (Conditional(0.0), [GOOD, BAD])):
+        with pytest.raises(InputError, match=r"tokens-\*\.bin: not what `phf tokenize` wrote: token \d+ in a vocabulary of 2"):
+            TokenStore.open(tmp_path).view(objective, 2, 0, control_ids=ids).read(0, 2)

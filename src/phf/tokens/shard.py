@@ -144,17 +144,47 @@ def verify_rewards(folder: Path, shards: int) -> None:
 
 
 def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
-    """Read through shards in chunks of whole documents, of at most some 500,000 segments if no document has more."""
+    """Read through shards in chunks of whole documents, of at most some 500,000 segments if no document has more.
+
+    Raises:
+        InputError: for documents or segments that are not one after another, from the first segment and token on, each with a
+            segment and a token of its own, naming the file.
+    """
     for shard in shards:
         for first in range(0, len(shard.documents), _CHUNK_DOCUMENTS):
-            firsts = shard.documents.read(first, first + _CHUNK_DOCUMENTS + 1)["segment"].astype(np.int64)
+            documents = shard.documents.read(first, first + _CHUNK_DOCUMENTS + 1)
+            firsts = documents["segment"].astype(np.int64)
             if first + _CHUNK_DOCUMENTS >= len(shard.documents):
                 firsts = np.append(firsts, len(shard.segments))
+            _check_order(shard.documents.path, "document", "segment", first, firsts)
+            if (unknown := np.flatnonzero((documents["part"] < 0) | (documents["row"] < 0))).size:
+                record = documents[unknown[0]]
+                raise not_written(
+                    shard.documents.path, f"document {first + unknown[0]} is from part {record['part']}, row {record['row']}"
+                )
             low = 0
             while low < len(firsts) - 1:
                 high = int(np.searchsorted(firsts, firsts[low] + _CHUNK_SEGMENTS, "right")) - 1
                 high = max(low + 1, high)
                 begin, end = int(firsts[low]), int(firsts[high])
                 records = shard.segments.read(begin, end + 1)
+                starts = records["start"] if end < len(shard.segments) else np.append(records["start"], len(shard.tokens))
+                _check_order(shard.segments.path, "segment", "token", begin, starts)
                 yield Chunk(shard, shard.first_document + first + low, begin, end, firsts[low:high] - begin, records)
                 low = high
+
+
+def _check_order(path: Path, item: str, begins_at: str, first: int, begins: np.ndarray) -> None:
+    """Raise InputError unless items, from number `first` on, begin one after another; the last entry is the last one's end."""
+    if first == 0 and begins[0] != 0:
+        raise not_written(path, f"{item} 0 begins at {begins_at} {begins[0]}, not at 0")
+    if (falls := np.flatnonzero(begins[1:] <= begins[:-1])).size:
+        place = int(falls[0])
+        raise not_written(
+            path, f"{item} {first + place} begins at {begins_at} {begins[place]}, and what follows it at {begins[place + 1]}"
+        )
+
+
+def not_written(path: Path, found: str) -> InputError:
+    """Return the error for a file whose values `phf tokenize` cannot have written."""
+    return InputError(f"{path}: not what `phf tokenize` wrote: {found}; delete {path.parent} and run it again")

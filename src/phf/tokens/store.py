@@ -111,6 +111,8 @@ class TokenStore:
             (record,) = shard.documents.read(row_number, row_number + 1)
             part, row = int(record["part"]), int(record["row"])
             try:
+                if part < 0 or row < 0:
+                    raise IndexError
                 yield next(itertools.islice(read_annotated(parts(annotated)[part]), row, None)).id
             except (OSError, InputError, IndexError, StopIteration):
                 yield f"part {part} row {row}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from phf.tokens.array_file import read_ranges
 from phf.tokens.epoch_index import COARSE, EpochIndex
-from phf.tokens.shard import SEGMENT
+from phf.tokens.shard import SEGMENT, not_written
 
 if TYPE_CHECKING:
     from phf.tokens.store import TokenStore
@@ -38,6 +38,7 @@ class View:
         self._control_ids = np.array(control_ids, np.int64)
         self._segment_stops = np.array([shard.segment_stop for shard in store.shards], np.int64)
         self._segment_counts = np.array([len(shard.segments) for shard in store.shards], np.int64)
+        self._token_counts = np.array([len(shard.tokens) for shard in store.shards], np.int64)
         self.tokens = int(index.begins[-1])
         """Tokens in the stream, control tokens and document starts counted."""
         self.blocks = max(0, self.tokens - 1) // context
@@ -66,10 +67,12 @@ class View:
         """
         pieces = self._pieces(blocks)
         segments = self._segments(pieces)
+        shape = (len(blocks), self.context + 1)
+        if int(segments.spans.sum()) != shape[0] * shape[1]:
+            raise not_written(self.store.path / "segments-*.npy", "segments have changed since they were indexed")
         tokens, rewards = self._tokens(pieces, segments), np.repeat(segments.rewards, segments.spans)
         opened = pieces.output[pieces.low == 0]
         tokens[opened], rewards[opened] = self.store.meta["document_start"], np.nan
-        shape = (len(blocks), self.context + 1)
         return tokens.reshape(shape), rewards.reshape(shape)
 
     def documents(self, blocks: np.ndarray) -> np.ndarray:
@@ -154,6 +157,13 @@ class View:
         read_ranges(files, first - before, end - before, records, places)
         if self._index.controls is not None:
             read_ranges([self._index.controls] * len(files), first, end, controls, places)
+        starts = records["start"]
+        wrong = (starts < 0) | (starts >= np.repeat(self._token_counts[shards], counts))
+        wrong[1:] |= starts[1:] <= starts[:-1]
+        wrong[places] &= (starts[places] < 0) | (starts[places] >= self._token_counts[shards])  # ranges do not follow each other
+        if (found := np.flatnonzero(wrong)).size:
+            file = files[int(np.searchsorted(places, found[0], "right")) - 1]
+            raise not_written(file.path, f"a segment begins at token {starts[found[0]]}")
         return records, controls
 
     def _tokens(self, pieces: _Pieces, segments: _Segments) -> np.ndarray:
@@ -167,21 +177,36 @@ class View:
         files = [self.store.shards[number].tokens for number in segments.shards.tolist()]
         total, sizes, opens = int(spans.sum()), end - first, pieces.low == 0
         if self._index.controls is None:
-            whole = np.empty(total, self.store.meta["dtype"])
+            self._check_sizes(sizes, total - int(opens.sum()))
+            whole = np.zeros(total, self.store.meta["dtype"])
             read_ranges(files, first, end, whole, pieces.output + opens)
+            self._check_ids(whole)
             return whole.astype(np.int64)
-        raw = np.empty(int(sizes.sum()), self.store.meta["dtype"])
-        read_ranges(files, first, end, raw, np.cumsum(sizes) - sizes)
         # What is neither a document start nor a control token comes from the store, in the same order.
         control_at = segments.inside + segments.prefix - 1
         controlled = (segments.controls >= 0) & (control_at >= segments.low) & (control_at < segments.low + spans)
         places = (control_at + (pieces.output - pieces.low)[piece])[controlled]
         own = np.ones(total, bool)
         own[pieces.output[opens]] = own[places] = False
+        self._check_sizes(sizes, int(own.sum()))
+        raw = np.empty(int(sizes.sum()), self.store.meta["dtype"])
+        read_ranges(files, first, end, raw, np.cumsum(sizes) - sizes)
+        self._check_ids(raw)
         tokens = np.empty(total, np.int64)
         tokens[own] = raw
         tokens[places] = self._control_ids[segments.controls[controlled]]
         return tokens
+
+    def _check_sizes(self, sizes: np.ndarray, expected: int) -> None:
+        """Raise InputError if pieces have another number of tokens than the index says."""
+        if int(sizes.sum()) != expected or (sizes < 0).any():
+            raise not_written(self.store.path / "segments-*.npy", "segments have changed since they were indexed")
+
+    def _check_ids(self, tokens: np.ndarray) -> None:
+        """Raise InputError for tokens that the vocabulary does not have."""
+        size = self.store.meta.get("vocab_size")
+        if size and tokens.size and (largest := int(tokens.max())) >= size:
+            raise not_written(self.store.path / "tokens-*.bin", f"token {largest} in a vocabulary of {size}")
 
 
 @dataclass(frozen=True, slots=True)
