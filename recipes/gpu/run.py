@@ -1,6 +1,7 @@
 """The three tasks at ten times the mini recipes' budget, on a machine that is lent for half an hour: most important runs first.
 
     python recipes/mini_data.py FOLDER           # once: the corpora, in work/data
+    phf reward train work/data/toxicity-labels.jsonl --out work/data/toxicity-scorer    # and a second scorer
     python recipes/gpu/run.py --seconds 1700     # again to go on: what is finished is left alone
 
 Installs phf if it is not there (from --wheels FOLDER without a network), trains and evaluates as much as fits into --seconds, and
@@ -33,6 +34,8 @@ TOY = (
     *("train.model=llama-1m", "train.tokens=6k", "train.context=32", "train.batch=4", "train.save_every=3k"),
     *("tokenize.vocab_size=300", "runs.mle.seeds=2", "runs.conditional.seeds=2", "jobs=2"),
 )
+TOY_SCORER = "{name: regex, patterns: [the]}"
+"""In place of second scorers, which need libraries and a model of their own."""
 TOY_SOURCE = ("corpus.source.packages=[json, email]", "corpus.source.limit_characters=60000")
 
 
@@ -73,7 +76,9 @@ def _toy(task: str) -> list[str]:
     sampled = [name for name, component in evaluations.items() if component.name in ("samples", "steer")]
     sizes = [f"evaluate.evaluations.{name}.{size}" for name in sampled for size in ("n=12", "max_tokens=12")]
     gammas = ["evaluate.evaluations.steer.gammas=[1.5]"] if "steer" in sampled else []
-    return [*TOY, *sizes, *gammas, *(TOY_SOURCE if task == "pep8" else ())]
+    rescored = [name for name, component in evaluations.items() if component.name == "rescore"]
+    scorers = [f"evaluate.evaluations.{name}.scorer={TOY_SCORER}" for name in rescored]
+    return [*TOY, *sizes, *gammas, *scorers, *(TOY_SOURCE if task == "pep8" else ())]
 
 
 def _install(wheels: Path | None) -> None:
