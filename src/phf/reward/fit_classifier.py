@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from phf.auto_tokenizer import load_auto_tokenizer
 from phf.errors import InputError
 from phf.progress import Listener, Progress
 from phf.reward.options import TrainOptions
@@ -78,12 +79,12 @@ def finetune(examples: Examples, options: TrainOptions, out: Path, on_progress: 
 
 def _load(options: TrainOptions, loss: str) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     base = options.base or ""
     label = options.label if loss == "classification" else "reward"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        tokenizer = load_auto_tokenizer(base)
         model = AutoModelForSequenceClassification.from_pretrained(
             base,
             num_labels=1,
@@ -94,6 +95,8 @@ def _load(options: TrainOptions, loss: str) -> tuple[Any, Any]:
             dtype=torch.float32,
             trust_remote_code=False,
         )
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"base: {base!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     if tokenizer.pad_token is None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from phf import plugins
+from phf.auto_tokenizer import load_auto_tokenizer
 from phf.errors import InputError
 
 _log = logging.getLogger("phf")
@@ -111,17 +112,19 @@ class _Loaded:
 @functools.lru_cache(maxsize=2)
 def _load(wanted: Classifier) -> _Loaded:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name if wanted.device == "auto" else wanted.device)
     gpu = device.type == "cuda"
     dtype = torch.bfloat16 if wanted.precision == "bf16" or (wanted.precision == "auto" and gpu) else torch.float32
     try:
-        tokenizer = AutoTokenizer.from_pretrained(wanted.model, trust_remote_code=False)
+        tokenizer = load_auto_tokenizer(wanted.model)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             wanted.model, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"classifier.model: {wanted.model!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     lacking = sorted(report["missing_keys"]) + sorted(name for name, *_ in report["mismatched_keys"])

@@ -1,16 +1,12 @@
 """Tokenizers made exact: what is set in a tokenizer's file must not change the texts that it reads."""
 
 import json
-import re
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from phf.errors import InputError
+from phf.auto_tokenizer import check_ids
 
 _CHILDREN = ("normalizers", "pretokenizers", "decoders")
-_LARGEST_GAP = 2**20  # ids without a token
-_LARGE_NUMBER = re.compile(rb"[0-9]{7}")  # in a file without one, ids leave out less than that
 
 
 def exact_tokenizer(tokenizer: Any, plain: bool = False) -> Any:
@@ -72,37 +68,6 @@ def _exact(step: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _without_dropout(model: dict[str, Any]) -> dict[str, Any]:
     return model | {"dropout": None} if model.get("dropout") else model
-
-
-def check_ids(name: str, ids: Collection[int]) -> None:
-    """Refuse token ids that leave out more numbers than a vocabulary could be filled up with.
-
-    Raises:
-        InputError: for these, naming the tokenizer.
-    """
-    if (highest := max(ids, default=0)) - len(ids) > _LARGEST_GAP:
-        raise InputError(f"tokenizer {name}: ids go up to {highest}, for only {len(ids)} tokens; number them from 0 on")
-
-
-def check_ids_of_file(name: str, path: Path) -> None:
-    """Refuse the ids of a tokenizer.json before it is loaded: transformers copies a tokenizer, listing every id that is missing.
-
-    What else a damaged file holds is for its reader to say.
-
-    Raises:
-        InputError: for ids that `check_ids` refuses.
-    """
-    text = path.read_bytes()
-    if not _LARGE_NUMBER.search(text):
-        return
-    try:
-        state = json.loads(text)
-        vocabulary = state["model"]["vocab"]
-        ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))]
-        ids += [token["id"] for token in state.get("added_tokens") or ()]
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return
-    check_ids(name, {one for one in ids if isinstance(one, int)})
 
 
 def _without_gaps(model: dict[str, Any], added: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

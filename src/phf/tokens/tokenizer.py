@@ -1,14 +1,14 @@
 """Tokenizers: loaded from a folder or the hub, or trained on the spot; texts are encoded as plain characters."""
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from phf import checksums
+from phf.auto_tokenizer import load_auto_tokenizer
 from phf.errors import InputError, out_of_memory
 from phf.hub import needs_trust
-from phf.tokens.exact import check_ids_of_file, exact_tokenizer
+from phf.tokens.exact import exact_tokenizer
 
 DOCUMENT_START = "<|endoftext|>"
 
@@ -23,16 +23,12 @@ def load_tokenizer(path: str | Path, trust_remote_code: bool = False) -> Any:
     Raises:
         InputError: if there is none, it is damaged, it is not a fast one, or it has Python of its own that is not trusted.
     """
-    from transformers import AutoTokenizer
-    from transformers.utils import cached_file
-
     checksums.check_folder(Path(path))
     checksums.verify(Path(path) / "tokenizer.json")
-    with contextlib.suppress(OSError):  # which loading it meets again, and says
-        if file := cached_file(str(path), "tokenizer.json", _raise_exceptions_for_missing_entries=False):
-            check_ids_of_file(str(path), Path(file))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+        tokenizer = load_auto_tokenizer(str(path), trust_remote_code)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         if out_of_memory(error) is not None:
             raise
