@@ -81,6 +81,7 @@ def test_tokens_samples_and_disk_are_those_of_the_run(tmp_path):
     assert [item.done for item in of(left, "annotate") + of(left, "tokenize") + of(left, "train", "mle")] == [1, 1, 1]
     assert {item.done for item in of(left, "evaluate", "mle")} == {0}
     assert {item.done for item in of(left, "train", "half")} == {0}
+    assert {(item.seconds, item.basis) for item in of(left, "train", "half")} == {(None, "no speed was measured")}
     assert not of(estimate(made, out, ["mle"], seconds=0), "train", "half")
 
 

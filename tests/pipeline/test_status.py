@@ -112,6 +112,14 @@ def test_runs_without_a_recipe_are_found(work):
     (work / "recipe.yaml").unlink()
     (found,) = pipeline.find_status(work).runs
     assert (found.run, found.state, found.total) == ("mle", "done", 512)
+    for notes in work.glob("runs/mle/checkpoints/*/phf.json"):  # as of a run that began with the checkpoint of another
+        fields = json.loads(notes.read_text())
+        notes.write_text(json.dumps(fields | {"tokens": fields["tokens"] + 40}))
+    (found,) = pipeline.find_status(work).runs
+    assert found.total == 40 + (512 - 40) // 64 * 64, "whole steps behind what it began with"
+    (work / "runs/mle/config.yaml").write_text("train: 5\n")
+    (found,) = pipeline.find_status(work).runs
+    assert (found.state, "not what `phf train` wrote" in found.fault) == ("damaged", True)
 
 
 def test_the_command_shows_all_of_it_and_json_is_json(work):

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from phf import checksums, config
 from phf.config import yaml
 from phf.errors import InputError
+from phf.layout import RunFolder
 from phf.objectives import MLE, Conditional, Filtering
 from phf.tokens.store import TokenStore
-from phf.train import train
+from phf.train import read_schedule, train
 from phf.train.data_loader import WindowShuffle
 from support import tiny_corpora as tiny
 
@@ -79,6 +80,8 @@ def test_feedback_from_half_way(tokens, mle, tmp_path):
     assert recorded["at"] == "50%"
     assert (out / recorded["run"]).resolve() == mle.resolve(), "named from the run's folder, so that both may move"
     assert go_on(tokens, mle, out).already_done
+    schedule = read_schedule(RunFolder(out))
+    assert (schedule.before, schedule.steps, schedule.tokens(schedule.steps)) == (512, 8, 1024)
 
 
 @pytest.mark.parametrize("objective", [Filtering(-0.9), Conditional(0.0, drop=0.0)])

@@ -1,5 +1,6 @@
 """How fast this machine does what a recipe asks for: probes of some seconds that read, train, sample and score."""
 
+import functools
 import logging
 import math
 import time
@@ -11,7 +12,7 @@ from phf import config, corpora, lm
 from phf.errors import InputError
 from phf.hub import HubModel
 from phf.layout import WorkFolder
-from phf.pipeline.needs import find_needs
+from phf.pipeline.needs import Need, find_needs
 from phf.scorers import ScorerUnusable
 from phf.tokens import load_tokenizer, vocabulary_size
 
@@ -165,9 +166,13 @@ class Prober:
         except (InputError, ScorerUnusable):
             return math.nan
 
+    @functools.cached_property
+    def _needs(self) -> list[Need]:
+        return find_needs(self.recipe)
+
     def _not_here(self, key: str) -> str | None:
         """Return what a key of the recipe needs that is not on this machine; None if it has all."""
-        for need in find_needs(self.recipe):
+        for need in self._needs:
             if need.key.startswith(key) and (need.here is False or need.kind == "server"):
                 return f"{need.key} asks a server" if need.kind == "server" else f"{need.name} is not on this machine"
         return None

@@ -14,6 +14,7 @@ from phf.layout import RunFolder, WorkFolder
 from phf.locks import owner
 from phf.pipeline.plan import schedule
 from phf.records import EvaluationName
+from phf.train import read_schedule
 
 State = Literal["done", "begun", "not begun", "damaged"]
 _RECENT = 20
@@ -185,16 +186,11 @@ def _run(path: Path, name: str, recipe: config.Recipe | None) -> RunStatus:
 def _budget(folder: RunFolder, name: str, recipe: config.Recipe | None) -> int | None:
     """Return the tokens that a run ends with: whole steps of its budget; None for what is not trained here."""
     if recipe is not None:
-        if recipe.runs[name].model is not None:
-            return None
-        plan = schedule(recipe, name)
-        return plan.tokens(plan.steps)
-    noted = read_yaml(folder.config) if folder.config.exists() else {}
-    train = noted.get("train")
-    if not isinstance(train, dict) or not isinstance(train.get("tokens"), int):
-        return None
-    step = train["batch"] * train["context"]
-    return int(train["tokens"] // step * step)
+        plan = None if recipe.runs[name].model is not None else schedule(recipe, name)
+    else:
+        trained = folder.config.exists() and "train" in read_yaml(folder.config)
+        plan = read_schedule(folder) if trained else None
+    return plan.tokens(plan.steps) if plan else None
 
 
 def _trained(folder: RunFolder) -> tuple[int, float | None]:

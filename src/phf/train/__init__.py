@@ -17,6 +17,7 @@ from phf.objectives import load
 from phf.progress import Listener, silent
 from phf.tokens import TokenStore
 from phf.train.init_from import find_init_checkpoint
+from phf.train.init_from import read_schedule as read_schedule
 from phf.train.run import TrainRun
 from phf.train.schedule import TrainSchedule as TrainSchedule
 from phf.train.schedule import find_step as find_step

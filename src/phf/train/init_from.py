@@ -64,22 +64,40 @@ def find_init_checkpoint(options: config.Train, identity: Mapping[str, Any]) -> 
             f"{where} was trained on another token store: {changes}. The same data order needs the same store; to train its "
             "checkpoint on other data set train.model to from:CHECKPOINT instead"
         )
-    trained = config.check(config.Train, made["train"], f"{files.config}: train")
+    schedule = read_schedule(files)
+    trained = schedule.options
     if trained.seed != options.seed:
         raise InputError(
             f"{where} has train.seed {trained.seed}, and this run {options.seed}; the same data order needs the same seed"
         )
-    notes = {step: artifacts.read_object(path / CHECKPOINT_NOTES, "tokens", "data") for step, path in files.checkpoints().items()}
-    before = next((note["tokens"] - step * trained.batch * trained.context for step, note in notes.items()), 0)
-    step = find_step(options.init, TrainSchedule(trained, before), set(notes))
+    notes = _read_notes(files)
+    step = find_step(options.init, schedule, set(notes))
     data = notes[step]["data"]
     objective = load(config.check(config.Component, data.get("objective"), f"{files.checkpoint(step) / CHECKPOINT_NOTES}: data"))
     if options.init.rate == "continue":
         _check_same_rate(options, trained, where)
-    rate_from = notes[step].get("rate_from", before)
+    rate_from = notes[step].get("rate_from", schedule.before)
     checkpoint = files.checkpoint(step)
     at = Position.from_json({name: data[name] for name in data if name != "objective"}, checkpoint / CHECKPOINT_NOTES)
     return InitCheckpoint(checkpoint, notes[step]["tokens"], rate_from, objective, trained.context, at)
+
+
+def read_schedule(folder: RunFolder) -> TrainSchedule:
+    """Return the schedule by which a run is trained, as its folder records it.
+
+    The tokens that it began with are those that its checkpoints say, and none as long as it has no checkpoint.
+
+    Raises:
+        InputError: for a config.yaml or notes of a checkpoint that `phf train` did not write.
+    """
+    trained = config.check(config.Train, _read_made_from(folder.config)["train"], f"{folder.config}: train")
+    schedule = TrainSchedule(trained)
+    before = next((note["tokens"] - schedule.tokens(step) for step, note in _read_notes(folder).items()), 0)
+    return TrainSchedule(trained, before)
+
+
+def _read_notes(folder: RunFolder) -> dict[int, dict[str, Any]]:
+    return {step: artifacts.read_object(path / CHECKPOINT_NOTES, "tokens", "data") for step, path in folder.checkpoints().items()}
 
 
 def _read_made_from(path: Path) -> dict[str, Any]:

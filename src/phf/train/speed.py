@@ -46,7 +46,7 @@ def measure_speed(options: Train, vocab_size: int, seconds: float) -> TrainSpeed
     Args:
         options: of the run; its model is no checkpoint.
         vocab_size: of the tokenizer.
-        seconds: that measuring takes, about; longer if one sequence takes longer.
+        seconds: that measuring takes, about; longer if one sequence takes longer. 0: only the shape is looked at.
 
     Raises:
         InputError: for a model that cannot be built.
@@ -55,6 +55,8 @@ def measure_speed(options: Train, vocab_size: int, seconds: float) -> TrainSpeed
         shape = build_model(options.model, vocab_size, options.context, 0, 0, options.attention)
     parameters = sum(parameter.numel() for parameter in shape.parameters())
     width = int(shape.get_input_embeddings().weight.shape[1])
+    if seconds <= 0:
+        return TrainSpeed(parameters, width, reason="no speed was measured")
     gpu = torch.cuda.is_available()
     memory = torch.cuda.get_device_properties(0).total_memory if gpu else total_memory()
     if parameters * _BYTES_PER_PARAMETER > _MEMORY_SHARE * memory:
