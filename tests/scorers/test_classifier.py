@@ -7,86 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaForSequenceClassification,
 )
 
 import phf.scorers
 from phf.errors import InputError
 from phf.scorers.classifier import Classifier, _batches
-
-WORDS = ["the", "a", "fool", "weather", "is", "was", "nice", "very", "who", "you", "are", "what", "stupid", "idea", "of", "them"]
-LABELS = ["toxicity", "severe_toxicity", "obscene", "threat"]
-
-
-def sentences(count: int, longest: int, seed: int = 0) -> list[str]:
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, int(length))) for length in rng.integers(0, longest, count)]
-
-
-def roberta_tokenizer() -> PreTrainedTokenizerFast:
-    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(sentences(200, 20), trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_max_length=64,
-    )
-
-
-def bert_tokenizer() -> PreTrainedTokenizerFast:
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer = Tokenizer(models.WordPiece({word: place for place, word in enumerate(specials + WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_input_names=["input_ids", "token_type_ids", "attention_mask"], **names
-    )
-
-
-def save(folder: Path, kind: str, **config: object) -> Path:
-    """Write a random classifier whose answers differ plainly from text to text."""
-    torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "initializer_range": 0.3,
-    }
-    config = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}, **sizes, **config}
-    if kind == "roberta":
-        tokenizer = roberta_tokenizer()
-        numbers = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "max_position_embeddings": 66, "type_vocab_size": 1}
-        model = RobertaForSequenceClassification(RobertaConfig(vocab_size=len(tokenizer), **numbers, **config))
-    else:
-        tokenizer = bert_tokenizer()
-        model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=48, **config))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+from support.classifiers import WORDS, roberta_tokenizer, sentences, write_classifier
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory) -> Path:
-    return save(tmp_path_factory.mktemp("roberta"), "roberta", problem_type="multi_label_classification")
+    return write_classifier(tmp_path_factory.mktemp("roberta"), "roberta", problem_type="multi_label_classification")
 
 
 @torch.no_grad()
@@ -115,7 +46,7 @@ def detoxify_predict(folder: Path, texts: list[str], label: int = 0, activation:
 @pytest.mark.parametrize("batch", [8, 100, 4096])
 @pytest.mark.parametrize("kind", ["roberta", "bert"])
 def test_scores_are_those_of_detoxify(tmp_path, kind: str, batch: int) -> None:
-    folder = save(tmp_path, kind, problem_type="multi_label_classification")
+    folder = write_classifier(tmp_path, kind, problem_type="multi_label_classification")
     texts = [*sentences(60, 40), "", " ", "naïve 😀", "tab\tand\nline"]
     rewards = phf.scorers.load("classifier", model=str(folder), batch=batch, device="cpu").score(texts)
     assert rewards.dtype == np.float32
@@ -144,7 +75,7 @@ def test_activation_is_what_the_config_says(tmp_path) -> None:
     texts = sentences(6, 12)
 
     def check(name: str, expected: str, config: dict[str, object], **fields: object) -> None:
-        folder = save(tmp_path / name, "bert", **config)
+        folder = write_classifier(tmp_path / name, "bert", **config)
         rewards = Classifier(model=str(folder), device="cpu", **fields).score(texts)
         np.testing.assert_allclose(rewards, -detoxify_predict(folder, texts, activation=expected), atol=1e-5)
 
@@ -161,7 +92,9 @@ def test_activation_is_what_the_config_says(tmp_path) -> None:
 
 def test_the_output_of_a_reward_model_is_the_reward(tmp_path) -> None:
     texts = sentences(10, 12)
-    folder = save(tmp_path / "reward", "bert", id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, problem_type="regression")
+    folder = write_classifier(
+        tmp_path / "reward", "bert", id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, problem_type="regression"
+    )
     rewards = Classifier(model=str(folder), activation="none", device="cpu").score(texts)
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     for text, reward in zip(texts, rewards, strict=True):
@@ -188,7 +121,7 @@ def test_a_reward_model_without_a_padding_token_scores_batches_as_single_texts(t
 
 def test_the_label_of_a_guard_model_by_name(tmp_path) -> None:
     texts = sentences(8, 12)
-    guard = save(tmp_path / "guard", "bert", id2label={0: "SAFE", 1: "UNSAFE"}, label2id={"SAFE": 0, "UNSAFE": 1})
+    guard = write_classifier(tmp_path / "guard", "bert", id2label={0: "SAFE", 1: "UNSAFE"}, label2id={"SAFE": 0, "UNSAFE": 1})
     rewards = Classifier(model=str(guard), label="unsafe", device="cpu").score(texts)
     np.testing.assert_allclose(rewards, -detoxify_predict(guard, texts, label=1, activation="softmax"), atol=1e-5)
 
@@ -203,11 +136,11 @@ def test_another_label(roberta: Path) -> None:
 
 def test_a_label_not_given(tmp_path) -> None:
     texts = sentences(8, 12)
-    alone = save(tmp_path / "alone", "bert", id2label={0: "spam"}, label2id={"spam": 0})
+    alone = write_classifier(tmp_path / "alone", "bert", id2label={0: "spam"}, label2id={"spam": 0})
     np.testing.assert_allclose(
         Classifier(model=str(alone), device="cpu").score(texts), -detoxify_predict(alone, texts), atol=1e-5
     )
-    two = save(tmp_path / "two", "bert", id2label={0: "ham", 1: "spam"}, label2id={"ham": 0, "spam": 1})
+    two = write_classifier(tmp_path / "two", "bert", id2label={0: "ham", 1: "spam"}, label2id={"ham": 0, "spam": 1})
     with pytest.raises(InputError, match=r"no label 'toxicity' \(known: ham, spam\)"):
         Classifier(model=str(two), device="cpu").score(texts)
 
@@ -236,7 +169,7 @@ def test_strange_texts_have_a_reward(roberta: Path, text: str) -> None:
 
 
 def test_no_number_is_nan(tmp_path) -> None:
-    folder = save(tmp_path, "bert", problem_type="multi_label_classification")
+    folder = write_classifier(tmp_path, "bert", problem_type="multi_label_classification")
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     model.bert.embeddings.word_embeddings.weight.data[4 + WORDS.index("fool")] = torch.nan
     model.save_pretrained(folder)

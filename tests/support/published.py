@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from support.checkpoints import legible
 
 CONTROLS = ("<|aligned|>", "<|misaligned|>")
 TEXTS = [
@@ -16,12 +18,19 @@ TEXTS = [
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def write_published(folder: Path, controls: tuple[str, ...] = CONTROLS, value_head: bool = True, seed: int = 0) -> Any:
+def write_published(
+    folder: Path,
+    controls: tuple[str, ...] = CONTROLS,
+    value_head: bool = True,
+    seed: int = 0,
+    positions: int = 64,
+    writes_ascii: bool = False,
+) -> Any:
     """Write a model of class GPT2LMAndValueHeadModel with pickled weights, and return the language model in it."""
     folder.mkdir(parents=True, exist_ok=True)
     size = _write_tokenizer(folder, controls)
     config = GPT2Config(
-        vocab_size=size, n_embd=32, n_layer=3, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0,
+        vocab_size=size, n_embd=32, n_layer=3, n_head=2, n_positions=positions, bos_token_id=0, eos_token_id=0,
         reorder_and_upcast_attn=True, scale_attn_by_inverse_layer_idx=True,
     )  # fmt: skip
     torch.manual_seed(seed)
@@ -30,9 +39,11 @@ def write_published(folder: Path, controls: tuple[str, ...] = CONTROLS, value_he
         for parameter in model.parameters():
             if parameter.dim() >= 2:
                 parameter.mul_(4)
+        if writes_ascii:
+            legible(model, PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")))
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for layer in range(config.n_layer):  # masks that were saved once
-        state[f"transformer.h.{layer}.attn.bias"] = torch.tril(torch.ones(1, 1, 64, 64, dtype=torch.uint8))
+        state[f"transformer.h.{layer}.attn.bias"] = torch.tril(torch.ones(1, 1, positions, positions, dtype=torch.uint8))
         state[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-10000.0)
     if value_head:
         state["value_head.weight"] = torch.zeros(1, 32)

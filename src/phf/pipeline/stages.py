@@ -42,7 +42,8 @@ def _evaluate_named(recipe: config.Recipe, work: WorkFolder, name: str, on_progr
     named = NamedModel(
         name, None if has_corpus and run.segmenter is None else segmenter, None if has_corpus else recipe.annotate.scorer
     )
-    about = {"name": name, "model": run.model, "objective": config.plain(run.objective)}
+    controls = [] if spec.startswith(lm.SERVER) else list(lm.find_checkpoint(spec).control_tokens)
+    about = {"name": name, "model": run.model, "objective": config.plain(run.objective), "control_tokens": controls}
     folder.mkdir(parents=True, exist_ok=True)
     with artifacts.whole_file(RunFolder(folder).config, recorded=True) as temporary:
         temporary.write_text(to_yaml(about), encoding="utf-8")

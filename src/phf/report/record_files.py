@@ -21,7 +21,7 @@ from phf.report.runs import Run, mapping
 from phf.report.seeds import pool_seeds
 from phf.report.verdicts import compared
 
-_KEPT = ("objective", "train", "tokens", "seed")
+_KEPT = ("objective", "train", "tokens", "seed", "control_tokens")
 """Keys of a run's configuration that are kept."""
 _CHECKPOINT = ("objective", "control_tokens", "step", "tokens")
 

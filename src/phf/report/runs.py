@@ -87,8 +87,8 @@ class Run:
 
     @property
     def control_tokens(self) -> list[str]:
-        """Control tokens of the checkpoint; the first is the one it is sampled under."""
-        return list(self.checkpoint.get("control_tokens") or [])
+        """Control tokens of the checkpoint, or of a model by name; the first is the one it is sampled under."""
+        return list(self.checkpoint.get("control_tokens") or self.config.get("control_tokens") or [])
 
     @property
     def finetuned(self) -> bool:
