@@ -6,6 +6,7 @@ import pytest
 
 from phf import object_store
 from phf.errors import InputError
+from support.command_line import phf
 
 pytest.importorskip("fsspec")
 
@@ -149,3 +150,8 @@ def test_addresses_that_hold_secrets_or_name_no_store(machine, address, said):
     assert "s3cret" not in str(raised.value)
     assert not object_store.is_address("openai:http://host/v1#model")
     assert not object_store.is_address("work/out")
+
+
+def test_a_dry_run_does_not_pretend_to_know_an_address(tmp_path):
+    _, said = phf("run", "pii-demo", "--dry-run", "--out", "s3://bucket/work", cwd=tmp_path, code=2)
+    assert said.startswith("phf: error: --dry-run does not look at what is done at s3://bucket/work; leave --out out")

@@ -234,6 +234,10 @@ def run(
     made = resolved(recipe, changes, {"engine": engine, "annotate.engine": engine})
     place = out or f"work/{made.name}"
     if dry_run:
+        if object_store.is_address(place):
+            raise InputError(
+                f"--dry-run does not look at what is done at {place}; leave --out out, or give a folder of this machine"
+            )
         show_plan(made, Path(place), only or (), as_json)
         return
     with object_store.output(place) as folder, terminal.progress(quiet) as progress:
