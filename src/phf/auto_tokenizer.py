@@ -26,7 +26,7 @@ def load_auto_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
         OSError, ValueError: if it cannot be loaded, as transformers says it.
     """
     from transformers import AutoTokenizer
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     with contextlib.suppress(OSError):  # which loading it meets again, and says
         if file := cached_file(name, "tokenizer.json", _raise_exceptions_for_missing_entries=False):

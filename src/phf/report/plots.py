@@ -35,12 +35,11 @@ def pareto(panels: Sequence[Panel], width: int, columns: int = 1) -> str:
         _legend(figure, points, legend_columns)
     settle(figure)
     for axis, panel, staircase in zip(axes, panels, stairs):
-        points = [*panel.points, *(point for path in panel.paths for point in path.points)]
-        if small:  # names would stray to other points: the legend has them
-            points = [replace(point, label="") for point in panel.points]
-            points += [point for path in panel.paths for point in path.points]
+        # Where the plot is small, names would stray to other points: the legend has them.
+        runs = [replace(point, label="") for point in panel.points] if small else panel.points
+        labelled = [*runs, *(point for path in panel.paths for point in path.points)]
         lines = [[(point.x[0], point.y[0]) for point in path.points] for path in panel.paths]
-        label_points(axis, [(point.label, _color(point.style), point.x, point.y) for point in points], [staircase, *lines])
+        label_points(axis, [(point.label, _color(point.style), point.x, point.y) for point in labelled], [staircase, *lines])
     return to_svg(figure)
 
 
