@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from phf import checksums
 from phf.artifacts import (
     check_unchanged,
     fingerprint,
@@ -172,3 +173,25 @@ def test_an_object_of_another_shape_is_named_with_its_file(tmp_path, content):
     (tmp_path / "meta.json").write_text(content)
     with pytest.raises(InputError, match=r"meta\.json: not what phf wrote"):
         read_object(tmp_path / "meta.json", "finished")
+
+
+def test_what_rust_raises_on_a_full_disk_is_put_into_words_and_other_errors_are_not(tmp_path):
+    said = r"out: could not be written: .* \(File too large \(os error 27\)\)"
+    with pytest.raises(InputError, match=said), whole_directory(tmp_path / "out"):
+        raise Exception("File too large (os error 27)")
+    with pytest.raises(RuntimeError, match="bug"), whole_directory(tmp_path / "out"):
+        raise RuntimeError("a bug (os error 2)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_when_checksums_are_written_names_the_output_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = r"out: could not be written: the disk is full"
+    with pytest.raises(InputError, match=said), whole_directory(tmp_path / "out") as folder:
+        (folder / "a").write_text("1")
+    with pytest.raises(OSError, match="No space"):
+        checksums.record_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []

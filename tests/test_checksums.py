@@ -284,4 +284,5 @@ def test_a_flipped_bit_in_any_file_of_a_small_job_is_named_or_changes_nothing(tm
 
     attempts = list(stages.damage(0, tmp_path, kinds=["the middle bit"]))
     assert len(attempts) > 50
-    assert [f"{what}: {failure}" for what, _, failure in attempts if failure] == []
+    failures = [f"{what}: {failure}" for what, _, failure in attempts if failure]
+    assert not failures, "\n".join(failures)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # what numpy says, without an errno
 
 
@@ -38,10 +39,10 @@ def whole_file(path: Path, recorded: bool = False, grows: bool = False) -> Itera
     try:
         with _naming(path):
             yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        checksums.replace(temporary, path, recorded, grows)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            checksums.replace(temporary, path, recorded, grows)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -61,8 +62,8 @@ def whole_directory(path: Path, checksummed: bool = True) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
-        if checksummed:
-            checksums.record_folder(temporary)
+            if checksummed:
+                checksums.record_folder(temporary)
         mask = _umask()
         for inside in (temporary, *temporary.rglob("*")):
             inside.chmod((0o777 if inside.is_dir() else 0o666) & ~mask)
@@ -220,8 +221,12 @@ def _naming(path: Path) -> Iterator[None]:
     """Turn what libraries raise when a disk is full, or a file or quota at its limit, into one line that names the output."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL and not _SHORT_WRITE.search(str(error)):
+    except Exception as error:
+        numbers = {getattr(error, "errno", None)}
+        if type(error) is Exception:  # tokenizers raises no narrower class
+            numbers |= {int(number) for number in _OF_RUST.findall(str(error))}
+        is_short = isinstance(error, OSError) and _SHORT_WRITE.search(str(error))
+        if numbers.isdisjoint(_FULL) and not is_short:
             raise
         reason = " ".join(str(error).split())
         raise InputError(

@@ -231,11 +231,14 @@ def write(folder: Path, checksums: Mapping[str, Checksum]) -> None:
     content: dict[str, Any] = {"files": {name: _fields(checksum) for name, checksum in sorted(checksums.items())}}
     text = json.dumps(content | {"blake2b": _own(content)}, indent=2, ensure_ascii=False) + "\n"
     temporary = folder / f".{CHECKSUMS}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / CHECKSUMS)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / CHECKSUMS)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def forget(folder: Path) -> None:
@@ -256,10 +259,8 @@ _verified: set[tuple[Any, ...]] = set()
 
 
 def _verify(path: Path, checksum: Checksum) -> None:
-    state: tuple[Any, ...] = ()
-    if path.exists():
-        about = path.stat()
-        state = (str(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, checksum)
+    about = path.stat() if path.exists() else None
+    state = (path, checksum, about and (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino))
     if state not in _verified:
         _raise(path, checksum.problem(path))
         _verified.add(state)

@@ -17,7 +17,7 @@ import pytest
 
 from phf import checksums, config
 from phf.annotate import annotate, resources
-from phf.annotate.supervisor import WorkerSupervisor
+from phf.annotate.supervisor import _START, WorkerSupervisor
 from phf.corpora import Row
 from phf.documents import read_annotated
 from phf.errors import InputError
@@ -521,3 +521,14 @@ def test_no_scoring_process_outlives_its_supervisor(tmp_path):
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a thread looks for the parent")
+def test_a_scoring_process_whose_supervisor_is_gone_ends_before_it_imports_what_scorers_need():
+    gone = "1234567"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", _START, "0", gone, *sys.path], capture_output=True, text=True
+    )
+    assert done.returncode == 128 + signal.SIGKILL
+    assert "phf.processes" in done.stderr
+    assert "numpy" not in done.stderr

@@ -28,7 +28,15 @@ _DEATHS_IN_A_ROW = 3
 _POLL_EVERY = 0.1  # seconds between two looks at memory and clock
 _GRACE = 1.0  # seconds that a message may be late, on a machine that is busy
 _START_LIMIT = 1800.0  # seconds to load a scorer, which may have a model to download
-_START = "import sys; sys.path[:] = sys.argv[2:]; from phf.annotate.worker import serve; serve(int(sys.argv[1]))"
+# The process ends with its parent from its first moment on, not only once it has imported the libraries of scorers.
+_START = """
+import sys
+handle, parent, sys.path[:] = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+from phf.processes import die_with_parent
+die_with_parent(parent)
+from phf.annotate.worker import serve
+serve(handle)
+"""
 # Each process computes on one thread, so that rewards cannot depend on how many processes share the cores.
 _ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
@@ -124,7 +132,7 @@ class WorkerSupervisor:
             ours, theirs = Pipe()
             with theirs:
                 self._kills_before = out_of_memory_kills()
-                command = [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path]
+                command = [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), *sys.path]
                 self._process = subprocess.Popen(
                     command,
                     pass_fds=[theirs.fileno()],

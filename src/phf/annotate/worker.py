@@ -29,7 +29,6 @@ from phf.checksums import Checksum
 from phf.corpora import Row
 from phf.documents import SCHEMA, Document, write_part
 from phf.errors import InputError, MissingExtra
-from phf.processes import die_with_parent
 from phf.scorers import PUBLISHED, RemoteScorer, Scorer, ScorerUnusable
 from phf.segmenters import segment
 
@@ -46,7 +45,6 @@ def serve(handle: int) -> None:
     os.dup2(2, 1)  # what a scorer prints is no output of phf
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    die_with_parent(os.getppid())
     logging.getLogger("phf").setLevel(logging.ERROR)  # the parent has built the same scorers, and has warned already
     connection = Connection(handle)
     with contextlib.suppress(EOFError, OSError):
