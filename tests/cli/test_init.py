@@ -69,6 +69,15 @@ def test_answers_make_the_same_recipe_as_options(place, terminal):
     assert all("#" in line for line in asked.splitlines() if line.startswith("  ") and ("mle" in line or "filtering" in line))
 
 
+def test_a_wrong_answer_is_explained_and_asked_for_again(place, terminal):
+    answers = "toxicty\ntoxicity\nnowhere.jsonl\ndocs.jsonl\nhuge\ntrial\n"
+    _, asked = phf("init", "asked.yaml", "--text-column", "body", stdin=answers, cwd=place)
+    for said in ("did you mean 'toxicity'?", "nowhere.jsonl: no such file or folder", "unknown size 'huge'"):
+        assert said in asked
+    recipe = config.read_recipe(place / "asked.yaml")
+    assert (recipe.annotate.scorer.name, recipe.corpus.inputs, recipe.train.model) == ("toxicity", ["docs.jsonl"], "gpt2-tiny")
+
+
 def test_required_fields_of_a_scorer_are_asked_for(place, terminal):
     phf("init", "--text-column", "body", "--corpus", "docs.jsonl", "--size", "trial", stdin="regex\n[idiot, fool]\n", cwd=place)
     made = config.read_recipe(place / "recipe.yaml")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,11 +89,14 @@ def init(
 
     if file.exists():
         raise InputError(f"{file}: is there already; name another file, or delete this one")
-    component = _scorer(scorer or _ask("Scorer: what gives the rewards", "--scorer", _listed("scorers"), "toxicity"))
-    inputs = corpus or [_ask("Corpus: files, a folder, hf:NAME, or python-docs (this machine's)", "--corpus", {}, None)]
-    name = size or _ask("Size", "--size", {key: value.about for key, value in SIZES.items()}, "laptop")
-    if name not in SIZES:
-        raise InputError(f"--size: unknown size {name!r}{plugins.suggestion(name, SIZES)}")
+    component = (
+        _scorer(scorer)
+        if scorer
+        else _ask("Scorer: what gives the rewards", "--scorer", _scorer, choices=_listed("scorers"), default="toxicity")
+    )
+    inputs = corpus or [_ask("Corpus: files, a folder, hf:NAME, or python-docs (this machine's)", "--corpus", _corpus)]
+    sizes = {key: value.about for key, value in SIZES.items()}
+    name = _size(size) if size else _ask("Size", "--size", _size, choices=sizes, default="laptop")
     text = _recipe(file, component, inputs, text_column, SIZES[name])
     with artifacts.whole_file(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -103,18 +107,28 @@ def init(
     done(str(file), False, f"phf run {file} --dry-run shows what it will do; phf run {file} does it")
 
 
-def _ask(question: str, option: str, choices: dict[str, str], default: str | None) -> str:
-    """Ask on the terminal.
+def _ask(
+    question: str, option: str, check: Callable[[str], Any], *, choices: Mapping[str, str] | None = None, default: str = ""
+) -> Any:
+    """Ask on the terminal, again after an answer that `check` refuses.
 
     Raises:
         InputError: where there is no terminal to ask on; the message names the option that answers.
     """
+    choices = choices or {}
     if not _is_terminal():
         known = f" ({', '.join(choices)})" if choices else ""
         raise InputError(f"{option}: not given, and there is no terminal to ask on; add {option}{known}")
     for name, about in choices.items():
         typer.echo(f"  {name}: {about}", err=True)  # what is asked is no output
-    return str(typer.prompt(question, default=default, err=True)).strip()
+
+    def checked(text: str) -> Any:
+        try:
+            return check(text.strip())
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.prompt(question, default=default or None, value_proc=checked, err=True)
 
 
 def _is_terminal() -> bool:
@@ -143,10 +157,34 @@ def _scorer(text: str) -> dict[str, Any]:
     for field, about in plugins.fields_model(found).model_fields.items():
         if about.is_required() and field not in component:
             option = f"--scorer '{{name: {component['name']}, {field}: ...}}'"
-            component[field] = parse_value(_ask(f"{component['name']}: {field}", option, {}, None), field)
+            component[field] = _ask(f"{component['name']}: {field}", option, lambda text, field=field: parse_value(text, field))
     fields = {name: value for name, value in component.items() if name != "name"}
     plugins.check_fields(found, fields, component["name"])
     return component
+
+
+def _size(name: str) -> str:
+    if name not in SIZES:
+        raise InputError(f"--size: unknown size {name!r}{plugins.suggestion(name, SIZES)}")
+    return name
+
+
+def _corpus(name: str) -> str:
+    """Return the name of a corpus.
+
+    Raises:
+        InputError: if it is a path, and nothing is there.
+    """
+    from phf import config, corpora
+
+    if not (_elsewhere(name) or name in plugins.available("corpora")):
+        corpora.inventory(config.Corpus(inputs=[name]))
+    return name
+
+
+def _elsewhere(name: str) -> bool:
+    """Return whether looking at a corpus asks something of a network."""
+    return name.startswith("hf:") or "://" in name
 
 
 def _check_corpus(corpus: Any) -> None:
@@ -157,7 +195,7 @@ def _check_corpus(corpus: Any) -> None:
     """
     from phf import corpora
 
-    if any(name.startswith("hf:") or "://" in name for name in corpus.inputs):
+    if any(map(_elsewhere, corpus.inputs)):
         return
     try:
         first = next(iter(corpora.rows(corpus)), None)
@@ -193,7 +231,7 @@ corpus:
   {corpus}{column}
 
 annotate:
-  segmenter: {"sentences" if sentences else "lines"}   # each gets one reward.{other}
+  segmenter: {"sentences" if sentences else "lines"}   # what gets one reward each.{other}
   scorer: {to_flow(scorer if len(scorer) > 1 else name)}   # higher rewards are better; `phf inspect` shows them
 
 tokenize:
