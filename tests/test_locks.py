@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,21 @@ def test_many_processes_enter_one_by_one(tmp_path):
         assert process.communicate(timeout=60)[1] == ""
     assert not (tmp_path / "inside").exists()
     assert owner(tmp_path / "work") is None
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    """`Path.mkdir` finds a folder there, and then, looking whether it is one, finds nothing."""
+    mkdir, failures = Path.mkdir, [FileExistsError, FileExistsError]
+
+    def removed_at_once(path, *arguments, **options):
+        if path == tmp_path / "work" and failures:
+            raise failures.pop()
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", removed_at_once)
+    with exclusive(tmp_path / "work", "train"):
+        assert owner(tmp_path / "work")["task"] == "train"
+    assert not failures
 
 
 def test_a_stage_locks_its_output_and_other_ranks_do_not(tmp_path, monkeypatch):

@@ -107,8 +107,8 @@ def owner(folder: Path) -> dict[str, Any] | None:
 def _acquire(folder: Path) -> filelock.BaseFileLock:
     lock = filelock.FileLock(folder / LOCK)
     for attempt in range(_ATTEMPTS):
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
             return lock
         except filelock.Timeout:
@@ -117,7 +117,7 @@ def _acquire(folder: Path) -> filelock.BaseFileLock:
                 time.sleep(0.1)
             elif about is not None or attempt == _ATTEMPTS - 1:
                 raise InUse(_describe(folder, about)) from None
-        except FileNotFoundError:  # its last worker has just removed the folder
+        except (FileNotFoundError, FileExistsError):  # its last worker has just removed the folder, perhaps within mkdir
             if attempt == _ATTEMPTS - 1:
                 raise
         time.sleep(0.01)

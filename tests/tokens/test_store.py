@@ -64,7 +64,7 @@ segment = st.tuples(st.lists(st.integers(1, 99), min_size=1, max_size=6), st.sam
 document = st.lists(segment, min_size=1, max_size=4)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)  # each writes a store
 @given(
     shards=st.lists(st.lists(document, min_size=1, max_size=6), min_size=1, max_size=3),
     objective=st.sampled_from([MLE(), Conditional(threshold=0.0, drop=0.3), Filtering(threshold=-0.2)]),
@@ -155,7 +155,7 @@ def specified_starts(documents, objective, seed, control_ids):
     return order.tolist(), found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     shards=st.lists(st.lists(document, min_size=1, max_size=6), min_size=1, max_size=3),
     objectives=st.permutations([MLE(), Conditional(threshold=0.0, drop=0.0), Filtering(threshold=-0.2)]),

@@ -110,7 +110,7 @@ def test_an_epoch_reads_every_block_of_the_stream_once(larger):
 # changes of objective
 
 
-@pytest.mark.parametrize("step", [0, 1, 2, 3, 10, 30, 33])
+@pytest.mark.parametrize("step", [0, 1, 3, 30, 33])
 @pytest.mark.parametrize(("first", "second"), [(MLE(), Conditional(0.0, drop=0.0)), (Conditional(0.0), Filtering(-0.6))])
 def test_a_change_of_objective_reads_no_document_again_and_skips_one_window(larger, step, first, second):
     batches = loader(larger, (step, first), (10_000, second))
@@ -141,8 +141,10 @@ def documents_in(view):
 
 def blocks_between(view, read, resumed):
     """Count the blocks of a view all of whose documents are neither read nor resumed at, before the last that is resumed at."""
-    last = max(block for block in range(len(view)) if set(view.documents(np.array([block])).tolist()) & resumed)
-    return sum(not set(view.documents(np.array([block])).tolist()) & (read | resumed) for block in range(last))
+    blocks = [set(view.documents(np.array([block])).tolist()) for block in range(len(view))]
+    last = max(number for number, block in enumerate(blocks) if block & resumed)
+    either = read | resumed
+    return sum(block.isdisjoint(either) for block in blocks[:last])
 
 
 def test_an_objective_of_the_same_stream_goes_on_inside_the_window(larger):

@@ -41,7 +41,7 @@ def launch(store, out, objective, **changes):
 
 def two(store, out, objective, **changes):
     process = launch(store, out, objective, **changes)
-    said, errors = process.communicate(timeout=240)
+    said, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return said + errors
 
@@ -76,7 +76,7 @@ def test_stopped_as_two_and_gone_on_as_one(tokens, tmp_path):
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert "and saved; the same command resumes from there" in errors, errors
     assert one(tokens, tmp_path / "run", conditional, **options).resumed_at >= 20
     one(tokens, tmp_path / "straight", conditional, **options)
@@ -108,7 +108,7 @@ def test_sharding_wants_several_processes(tokens, tmp_path):
 
 def test_a_batch_that_cannot_be_shared_out(tokens, tmp_path):
     process = launch(tokens, tmp_path / "run", AWR, batch=3)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "train.batch is 3; expected a multiple of 2 processes" in errors
     assert not (tmp_path / "run").exists()
