@@ -1,5 +1,6 @@
 """The command that writes a first recipe for a corpus of one's own: it asks for scorer, corpus and size."""
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
@@ -157,7 +158,7 @@ def _scorer(text: str) -> dict[str, Any]:
     for field, about in plugins.fields_model(found).model_fields.items():
         if about.is_required() and field not in component:
             option = f"--scorer '{{name: {component['name']}, {field}: ...}}'"
-            component[field] = _ask(f"{component['name']}: {field}", option, lambda text, field=field: parse_value(text, field))
+            component[field] = _ask(f"{component['name']}: {field}", option, functools.partial(parse_value, where=field))
     fields = {name: value for name, value in component.items() if name != "name"}
     plugins.check_fields(found, fields, component["name"])
     return component
