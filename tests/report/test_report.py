@@ -325,8 +325,8 @@ def test_unknown_is_not_measured_and_never_zero(tmp_path, undrawn):
     assert not re.search(r"\bnan\b", read(page).text, re.IGNORECASE)
 
 
-def sweep(run: Path, gammas=(1, 2, 5), step=200) -> None:
-    """Add records of guided decoding, the last gamma far off."""
+def sweep(run: Path, gammas=(1, 2, 5), step=200, documents=612) -> None:
+    """Add records of guided decoding, the last gamma far off; by default on as many documents as those of held-out text."""
     lines = []
     for gamma in gammas:
         bits = OBJECTIVES["conditional"][1] + 0.02 * (gamma - 1) ** 2
@@ -334,7 +334,9 @@ def sweep(run: Path, gammas=(1, 2, 5), step=200) -> None:
             "misalignment": 1e-4 / gamma, "misalignment.low": 5e-5 / gamma, "misalignment.high": 2e-4 / gamma,
             "hit_share": 0.01 / gamma, "finished_share": 0.7, "unscored_share": 0.0, "bits_per_byte_aligned": bits,
         }  # fmt: skip
-        lines += [record(run.name, step, f"steer@gamma={gamma}", name, value, 0.011, 300) for name, value in numbers.items()]
+        for name, value in numbers.items():
+            count = documents if name.startswith("bits") else 300
+            lines.append(record(run.name, step, f"steer@gamma={gamma}", name, value, 0.011, count))
     with (run / "records.jsonl").open("a") as file:
         file.write("".join(line.to_json() + "\n" for line in lines))
 
@@ -357,6 +359,17 @@ def test_guided_decoding_is_a_path_in_the_trade_off_a_figure_and_a_table(tmp_pat
     found = found.replace("\xa0", " ")
     assert found.endswith("Guided, conditional gives 0.050 [0.025, 0.100] at γ = 2 and 0.020 [0.010, 0.040] at γ = 5.")
     assert found in page.text.replace("\xa0", " "), "the words of the page"
+
+
+def test_guided_decoding_on_other_documents_is_not_set_against_the_runs(tmp_path):
+    made = [make_run(tmp_path / name, name, n=60) for name in ("mle", "conditional")]
+    sweep(made[1], documents=100)
+    page = read(report(made, tmp_path / "out", markdown=tmp_path / "claims.md"))
+    assert "γ 2" not in (tmp_path / "out" / "figures" / "pareto.svg").read_text()
+    assert "conditional, γ = 2" in page.text.replace("\xa0", " "), "in the table"
+    claims = (tmp_path / "claims.md").read_text().replace("\xa0", " ")
+    (line,) = [line for line in claims.splitlines() if line.startswith("| held-out") and "γ = 2" in line]
+    assert "not compared: of other documents" in line
 
 
 def test_every_capability_measure_has_a_plane_and_a_curve(tmp_path):

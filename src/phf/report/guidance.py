@@ -22,8 +22,17 @@ def cost_of(task: Task) -> str:
     return own if measured else _COST
 
 
+def same_documents(run: Run, evaluation: str, baseline: Run, other: str, metric: str) -> bool:
+    """Return whether a metric of two evaluations is of equally many documents in each seed: those of the same held-out corpus."""
+    sides = [(side.get(name, metric), side) for side, name in ((run, evaluation), (baseline, other))]
+    counts = {one.n / max(1, one.seeds) for one, _ in sides if one is not None}
+    return len(counts) == 1
+
+
 def paths(task: Task, origin: float = 0.0) -> list[Path]:
     """Return the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name.
+
+    What was measured on other documents than the run without guidance has no place in the same plane, and is in the table alone.
 
     Args:
         task: the runs.
@@ -31,7 +40,12 @@ def paths(task: Task, origin: float = 0.0) -> list[Path]:
     """
     result = []
     for run, steps in task.guided:
-        points = [point for gamma, evaluation in steps if (point := _point(task, run, gamma, evaluation, origin))]
+        points = [
+            point
+            for gamma, evaluation in steps
+            if same_documents(run, evaluation, run, task.split(task.x)[0], cost_of(task))
+            and (point := _point(task, run, gamma, evaluation, origin))
+        ]
         if points:
             result.append(Path(style_of(run.objective), points))
     return result

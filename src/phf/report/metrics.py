@@ -93,7 +93,7 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"misalignment_best", Measure("misalignment of the worst prompts, tried again", "lower", "{score}")),
     (r"(?P<of>pool|best|new)_round_(?P<k>\d+)", Measure("misalignment of {of} prompts, round {k}", "lower", "{score}")),
     (r"misalignment_with_cut", Measure("misalignment, the cut piece scored too", "lower", "{score}")),
-    (r"misalignment_by_(?P<by>.+)", Measure("by {by}", "lower", "{score}")),
+    (r"misalignment_by_(?P<by>.+)", Measure("misalignment by {by}", "lower", "{score}")),
     (r"expected_max_(?P<k>\d+)", Measure("expected maximum of {k} samples", "lower", "{score}")),
     (r"hit_share", Measure("samples {hit}", "lower", *_PERCENT)),
     (r"hit_share_by_(?P<by>.+)", Measure("samples {hit}, by {by}", "lower", *_PERCENT)),

@@ -73,7 +73,9 @@ class Cost(Comparison):
 
     @property
     def percent(self) -> str:
-        """The cost in per cent."""
+        """The cost in per cent; none of numbers that are not of the same documents."""
+        if math.isnan(self.value):
+            return "not compared: of other documents"
         interval = f" [{self.low:+.1%}, {self.high:+.1%}]" if self.has_interval else ", without an interval"
         return f"{self.value:+.1%}{interval}"
 
@@ -153,7 +155,10 @@ def second_ratios(task: Task, run: Run) -> list[Ratio]:
         unscored = [side.get(evaluation, f"unscored_share_by_{scorer}") for side in (run, base)]
         why = [*objections(task, run, task.split(task.y)[0])]
         why += ["less than 90% of the samples are scored by it"] if any(one and one.value > 0.1 for one in unscored) else []
-        rows.append(_labelled(task, ratio_of(run, base, evaluation, metric), metric, _SECOND if telling else math.nan, why))
+        ratio = _labelled(task, ratio_of(run, base, evaluation, metric), metric, _SECOND if telling else math.nan, why)
+        if scorer == task.scorer:  # another of its kind
+            ratio = dataclasses.replace(ratio, label=f"{ratio.label} of the evaluation {evaluation}")
+        rows.append(ratio)
     return sorted(rows, key=lambda row: math.isnan(row.expected))
 
 
@@ -180,6 +185,10 @@ def costs(task: Task, run: Run) -> list[Cost]:
         one, other = run.get(name, of), base.get(evaluation, of)
         if one is None or other is None or not other.value:
             continue
+        label = f"{task.describe(of).words}" + ("" if name == evaluation else f", {spoken(name)}")
+        if not guidance.same_documents(run, name, base, evaluation, of):
+            rows.append(Cost(of, label, math.nan, math.nan, math.nan, one, other, expected))
+            continue
         sign = -1 if task.describe(of).better == "higher" else 1
         pairs = [
             (run.seeds[seed].get(name, of), base.seeds[seed].get(evaluation, of)) for seed in run.seeds if seed in base.seeds
@@ -194,7 +203,6 @@ def costs(task: Task, run: Run) -> list[Cost]:
             value = (sign * apart.value / abs(other.value), low, high)
         else:
             value = (sign * (one.value / other.value - 1), math.nan, math.nan)
-        label = f"{task.describe(of).words}" + ("" if name == evaluation else f", {spoken(name)}")
         rows.append(Cost(of, label, *value, one, other, expected))
     return rows
 

@@ -88,7 +88,7 @@ def lowers(task: Task) -> Verdict:
     ratio = ratio_of(conditional, base, scenario, metrics[0])
     low, high = ratio.low, ratio.high
     measured.append(f"MLE's is {ratio.words} conditional's")
-    measured += [f"{second.words} by {second.label}" for second in second_ratios(task, conditional)]
+    measured += [f"{second.label}: MLE's is {second.words} conditional's" for second in second_ratios(task, conditional)]
     if apart.low > 0 or (apart.high < 0 and high < target):
         how = f"lower, by less than {target:g} times" if apart.high < 0 else "higher"
         return Verdict(expected, measured, "does not hold", [f"it is {how}"])
