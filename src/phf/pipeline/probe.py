@@ -19,6 +19,7 @@ from phf.tokens import load_tokenizer, vocabulary_size
 log = logging.getLogger("phf")
 
 _ASSUMED_VOCABULARY = 50_257  # GPT-2's, where the tokenizer is not on this machine
+_PATIENCE = 5  # probes' worth of time in which a corpus that cannot say its size is read to its end
 _TEXTS = 1000  # documents that scoring is timed on, at most
 _SAMPLE_TEXT = "A sentence of some ten words that a model may write. "
 
@@ -56,9 +57,6 @@ class CorpusSize:
     characters: float = math.nan
     seconds: float = math.nan
     reason: str | None = None
-
-
-_PATIENCE = 5  # probes' worth of time in which a corpus that cannot say its size is read to its end
 
 
 class Prober:

@@ -89,7 +89,7 @@ def report(
     if markdown is not None:
         _write_claims(markdown, tasks, options)
     if records is not None:
-        write_record_file(records, found, options)
+        write_record_file(records, found, tasks)
     findings = [section["finding"] for section in page["sections"] if section["finding"]]
     shown = {key: page[key] for key in ("title", "lead", "notices")}
     _write(out, _render(page), files, shown | {"findings": findings, "numbers": numbers})

@@ -24,9 +24,8 @@ def cost_of(task: Task) -> str:
 
 def same_documents(run: Run, evaluation: str, baseline: Run, other: str, metric: str) -> bool:
     """Return whether a metric of two evaluations is of equally many documents in each seed: those of the same held-out corpus."""
-    sides = [(side.get(name, metric), side) for side, name in ((run, evaluation), (baseline, other))]
-    counts = {one.n / max(1, one.seeds) for one, _ in sides if one is not None}
-    return len(counts) == 1
+    found = (run.get(evaluation, metric), baseline.get(other, metric))
+    return len({one.n / one.seeds for one in found if one is not None}) == 1
 
 
 def paths(task: Task, origin: float = 0.0) -> list[Path]:

@@ -86,7 +86,8 @@ def _guided(task: Task, measure: Measure) -> str:
     """Return what guided decoding gives, as one more sentence for each run that was guided."""
     text = ""
     for run, steps in task.guided:
-        found = [(gamma, m) for gamma, name in steps if gamma != 1 and (m := run.get(name, task.y_metric)) and m.value == m.value]
+        guided = [(gamma, m) for gamma, name in steps if gamma != 1 and (m := run.get(name, task.y_metric))]
+        found = [(gamma, m) for gamma, m in guided if not math.isnan(m.value)]
         if found:
             places = decimals([m for _, m in found], measure)
             values = [f"{_with_interval(m, places, measure)} at γ\xa0=\xa0{gamma:g}" for gamma, m in found]

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from phf import config
 from phf.artifacts import whole_file, whole_lines
 from phf.errors import InputError
 from phf.records import Record
-from phf.report.comparison import Task, short_path, tasks_of
+from phf.report.comparison import Task, short_path
 from phf.report.differences import BY_DOCUMENT, BY_PROMPT, difference, of_one_seed
 from phf.report.metrics import Difference
 from phf.report.runs import Run, mapping
-from phf.report.seeds import pool_seeds
 from phf.report.verdicts import compared
 
 _KEPT = ("objective", "train", "tokens", "seed", "control_tokens")
@@ -26,15 +24,15 @@ _KEPT = ("objective", "train", "tokens", "seed", "control_tokens")
 _CHECKPOINT = ("objective", "control_tokens", "step", "tokens")
 
 
-def write_record_file(path: Path, runs: Sequence[Run], options: config.Report) -> None:
+def write_record_file(path: Path, runs: Sequence[Run], tasks: Sequence[Task]) -> None:
     """Write runs into one file, a run of a seed on its own.
 
     Args:
         path: the file.
         runs: as they are read from folders or from such files.
-        options: of the report; says which baseline's differences are kept.
+        tasks: of the report on these runs; says whose differences are kept.
     """
-    pairs = [line for task in tasks_of(pool_seeds(runs), options) for line in _pairs(task)]
+    pairs = [line for task in tasks for line in _pairs(task)]
     lines = []
     for run in runs:
         about = {

@@ -68,8 +68,7 @@ class View:
         pieces = self._pieces(blocks)
         segments = self._segments(pieces)
         shape = (len(blocks), self.context + 1)
-        if int(segments.spans.sum()) != shape[0] * shape[1]:
-            raise not_written(self.store.path / "segments-*.npy", "segments have changed since they were indexed")
+        self._check_sizes(segments.spans, shape[0] * shape[1])
         tokens, rewards = self._tokens(pieces, segments), np.repeat(segments.rewards, segments.spans)
         opened = pieces.output[pieces.low == 0]
         tokens[opened], rewards[opened] = self.store.meta["document_start"], np.nan
