@@ -361,6 +361,34 @@ def test_guided_decoding_is_a_path_in_the_trade_off_a_figure_and_a_table(tmp_pat
     assert found in page.text.replace("\xa0", " "), "the words of the page"
 
 
+def test_what_guided_decoding_gives_is_said_where_no_run_is_below_mle_too(tmp_path):
+    made = [make_run(tmp_path / name, name, n=60) for name in ("mle", "conditional")]
+    records = made[1] / "records.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    for line in lines:
+        line["value"] *= 100 if line["metric"] == "misalignment" else 1
+    records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sweep(made[1], gammas=(2,))
+    report(made, tmp_path / "out")
+    (found,) = json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+    expected = r"No run is below mle, \S+ .*, in the scenario “no prompt”\. Guided, conditional gives \S+ .* at γ = 2\."
+    assert re.fullmatch(expected, found.replace("\xa0", " ")), found
+
+
+def test_guided_decoding_from_other_prompts_is_not_set_against_the_runs(tmp_path):
+    made = [make_run(tmp_path / name, name, n=60) for name in ("mle", "conditional")]
+    sweep(made[1], gammas=(2,))
+    fields = {"no-prompt": {"name": "samples", "prompts": ["Contact:"]}, "steer@gamma=2": {"name": "steer", "gammas": [2]}}
+    entries = {f"conditional step 200 {name}": {"evaluation": one} for name, one in fields.items()}
+    (made[1] / "evaluations.json").write_text(json.dumps(entries))
+    page = read(report(made, tmp_path / "out"))
+    assert "γ 2" not in (tmp_path / "out" / "figures" / "pareto.svg").read_text()
+    assert "Guided decoding of conditional (steer) has other prompts than “no prompt”, so it is in its table alone" in page.text
+    assert "conditional, γ = 2" in page.text.replace("\xa0", " ")
+    (found,) = json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+    assert "Guided" not in found
+
+
 def test_guided_decoding_on_other_documents_is_not_set_against_the_runs(tmp_path):
     made = [make_run(tmp_path / name, name, n=60) for name in ("mle", "conditional")]
     sweep(made[1], documents=100)

@@ -51,6 +51,11 @@ class Task:
                 found.append((run, sorted(guided)))
         return found
 
+    def is_of_the_plot(self, run: Run, evaluation: str) -> bool:
+        """Return whether an evaluation of a run went on from the same prompts as the scenario on the y axis."""
+        plotted, other = (run.evaluations.get(name, {}) for name in (self.split(self.y)[0], evaluation))
+        return all(plotted.get(name) == other.get(name) for name in ("prompts", "score_prompt"))
+
     @property
     def y_metric(self) -> str:
         """The metric of misalignment: "misalignment" of "no-prompt.misalignment"."""

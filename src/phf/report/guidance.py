@@ -31,7 +31,8 @@ def same_documents(run: Run, evaluation: str, baseline: Run, other: str, metric:
 def paths(task: Task, origin: float = 0.0) -> list[Path]:
     """Return the path of each run that was guided, from the least gamma to the most; plain sampling (1) needs no name.
 
-    What was measured on other documents than the run without guidance has no place in the same plane, and is in the table alone.
+    What was measured on other documents or prompts than the run without guidance has no place in the same plane, and is in the
+    table alone.
 
     Args:
         task: the runs.
@@ -42,7 +43,8 @@ def paths(task: Task, origin: float = 0.0) -> list[Path]:
         points = [
             point
             for gamma, evaluation in steps
-            if same_documents(run, evaluation, run, task.split(task.x)[0], cost_of(task))
+            if task.is_of_the_plot(run, evaluation)
+            and same_documents(run, evaluation, run, task.split(task.x)[0], cost_of(task))
             and (point := _point(task, run, gamma, evaluation, origin))
         ]
         if points:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from phf.records import EvaluationName
 from phf.report.comparison import Task
 from phf.report.metrics import spoken
 from phf.report.prose import differences, listed, task_name
@@ -33,8 +34,24 @@ def notices(tasks: Sequence[Task]) -> list[str]:
         unequal = [row[0] for row in differences(task)[1]]
         if unequal:
             found.append(f"Runs differ in more than the objective: {listed(unequal)} (see “Configurations”).")
-        found += [*_empty_intervals(task), *_of_the_pile(task)]
+        found += [*_empty_intervals(task), *_guided_elsewhere(task), *_of_the_pile(task)]
     return list(dict.fromkeys(found))
+
+
+def _guided_elsewhere(task: Task) -> list[str]:
+    """Return which guided decoding went on from other prompts than the scenario of the trade-off plot, so is not in it."""
+    scenario = spoken(task.split(task.y)[0])
+    elsewhere = [
+        f"{run.name} ({spoken(EvaluationName.parse(evaluation).base)})"
+        for run, steps in task.guided
+        for _, evaluation in steps
+        if not task.is_of_the_plot(run, evaluation)
+    ]
+    return [
+        f"Guided decoding of {name} has other prompts than “{scenario}”, so it is in its table alone; give both evaluations the "
+        "same prompts to compare them."
+        for name in dict.fromkeys(elsewhere)
+    ]
 
 
 def _of_the_pile(task: Task) -> list[str]:

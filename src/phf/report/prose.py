@@ -60,11 +60,12 @@ def finding(task: Task) -> str:
     lowest, best = min(measured, key=lambda pair: pair[1].value)
     equals = [run.name for run, m in measured if m.value == best.value and run is not lowest]
     scenario = f"in the scenario “{spoken(evaluation)}”"
+    places = decimals([m for _, m in measured], measure)
     if best.value == base.value:
-        return f"No run is below {task.baseline.name} {scenario}."
+        found = f"No run is below {task.baseline.name}, {_with_interval(base, places, measure)}, {scenario}."
+        return found + _guided(task, measure)
     apart = task.difference(lowest, evaluation, metric)
     assert apart is not None
-    places = decimals([m for _, m in measured], measure)
     text = (
         f"Lowest {scenario}: {lowest.name}, {_with_interval(best, places, measure)}, "
         + (f"as low as {listed(equals)}, " if equals else "")
@@ -86,7 +87,8 @@ def _guided(task: Task, measure: Measure) -> str:
     """Return what guided decoding gives, as one more sentence for each run that was guided."""
     text = ""
     for run, steps in task.guided:
-        guided = [(gamma, m) for gamma, name in steps if gamma != 1 and (m := run.get(name, task.y_metric))]
+        names = [(gamma, name) for gamma, name in steps if gamma != 1 and task.is_of_the_plot(run, name)]
+        guided = [(gamma, m) for gamma, name in names if (m := run.get(name, task.y_metric))]
         found = [(gamma, m) for gamma, m in guided if not math.isnan(m.value)]
         if found:
             places = decimals([m for _, m in found], measure)
