@@ -1,46 +1,33 @@
 """The stages on a real S3-compatible server (moto's), which a test starts: what is there afterwards, and what is asked of it."""
 
+import dataclasses
 import json
 import logging
 import re
 
 import pytest
 
+from phf import config
 from phf.cli import main
 from phf.documents import read_annotated
+from phf.records import read_records
 from phf.tokens import TokenStore
+from support import clusters, s3_server
 from support import tiny_corpora as tiny
-
-SECRET = "never-to-be-written-anywhere"
+from support.s3_server import SECRET
 
 
 @pytest.fixture(scope="module")
 def server():
-    pytest.importorskip("s3fs")
-    pytest.importorskip("flask")
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+    with s3_server.running_server() as address:
+        yield address
 
 
 @pytest.fixture
 def s3(server, tmp_path, monkeypatch):
     """A bucket, and its file system."""
-    import fsspec
-
-    variables = {
-        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": server,
-        "AWS_DEFAULT_REGION": "us-east-1", "PHF_CACHE": str(tmp_path / "cache"),
-    }  # fmt: skip
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
-    filesystem.mkdir(f"bucket-{tmp_path.name.replace('_', '-')[:40]}")
-    filesystem.bucket = f"bucket-{tmp_path.name.replace('_', '-')[:40]}"
-    return filesystem
+    return s3_server.make_bucket(server, f"bucket-{tmp_path.name.replace('_', '-')[:40]}", tmp_path / "cache", monkeypatch)
 
 
 def phf(*arguments):
@@ -127,6 +114,66 @@ def test_stages_from_store_to_store(s3, tmp_path, caplog, monkeypatch, capsys):
         assert SECRET.encode() not in s3.cat(key), key
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+def test_ray_workers_write_to_the_store(s3, tmp_path, caplog):
+    tiny.write_corpus(tmp_path / "c.jsonl", 60)
+    scoring = ["c.jsonl", "--segmenter", "sentences", "--scorer=regex", "annotate.scorer.patterns=['[A-Z]{3,}']", "--quiet"]
+    scoring += ["annotate.part=25"]
+    address = f"s3://{s3.bucket}/annotated"
+    assert phf("annotate", *scoring, "--workers", 1, "--out", "local") == 0
+    with clusters.cluster(nodes=2) as cluster, caplog.at_level(logging.INFO, "werkzeug"):
+        assert phf("annotate", *scoring, "--engine", "ray", f"annotate.address={cluster.address}", "--out", address) == 0
+    parts = [f"part-{part:05d}.parquet" for part in range(3)]
+    put = [key.removeprefix(f"{s3.bucket}/annotated/") for key in asked(caplog, "PUT")]
+    assert sorted(name for name in put if name.endswith(".parquet")) == parts, "each once, by the node that scored it"
+    assert put[-2:] == ["manifest.json", ".phf-files.json"]
+    for name in parts:
+        assert s3.cat(f"{s3.bucket}/annotated/{name}") == (tmp_path / "local" / name).read_bytes()
+    assert not list((tmp_path / "cache").rglob("*.parquet"))
+    assert phf("annotate", *scoring, "--workers", 1, "--out", address) == 0, "the local engine finds it finished"
+
+
+@pytest.mark.slow
+def test_a_recipe_runs_into_the_store(s3, tmp_path, caplog, monkeypatch):
+    tiny.write_corpus(tmp_path / "corpus.jsonl", 80)
+    fields = {
+        "name": "tiny",
+        "corpus": {"inputs": ["corpus.jsonl"]},
+        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
+        "tokenize": {"vocab_size": 300, "held_out": 0.1},
+        "train": config.plain(tiny.train_options(tokens=256)),
+        "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": 0.0}},
+        "evaluate": {"evaluations": {"heldout": "heldout"}},
+        "jobs": 1,
+    }
+    (tmp_path / "recipe.yaml").write_text(config.to_yaml(fields))
+    work = f"s3://{s3.bucket}/work"
+    assert phf("run", "recipe.yaml", "--out", work, "--quiet") == 0
+    assert phf("run", "recipe.yaml", "--out", "local", "--quiet") == 0
+    stored = {path.removeprefix(f"{s3.bucket}/work/") for path in s3.find(f"{s3.bucket}/work")}
+    weights = [f"runs/{run}/checkpoints/step-4/model.safetensors" for run in fields["runs"]]
+    for name in ["annotated/part-00000.parquet", "tokens/tokens-00000.bin", *weights]:
+        assert s3.cat(f"{s3.bucket}/work/{name}") == (tmp_path / "local" / name).read_bytes(), name
+    assert {"recipe.yaml", "report/index.html", "report/report.json", "annotated/manifest.json"} <= stored
+    for run in fields["runs"]:
+        s3.get(f"{s3.bucket}/work/runs/{run}/records.jsonl", str(tmp_path / f"{run}.jsonl"))
+        records = [
+            [{**dataclasses.asdict(record), "stamp": None} for record in read_records(path)]
+            for path in (tmp_path / f"{run}.jsonl", tmp_path / "local/runs" / run / "records.jsonl")
+        ]
+        assert str(records[0]) == str(records[1])
+        assert records[0]
+
+    # Another machine: nothing is trained or measured again, and a run that is added finds the tokens there.
+    monkeypatch.setenv("PHF_CACHE", str(tmp_path / "other"))
+    (tmp_path / "recipe.yaml").write_text(config.to_yaml(fields | {"runs": fields["runs"] | {"rwr": {"name": "rwr", "beta": 1}}}))
+    with caplog.at_level(logging.INFO, "werkzeug"):
+        assert phf("run", "recipe.yaml", "--out", work, "--quiet") == 0
+    put = [key.removeprefix(f"{s3.bucket}/work/") for key in asked(caplog, "PUT")]
+    assert [name for name in put if name.endswith("model.safetensors")] == [weights[0].replace("mle", "rwr")]
+    assert not [name for name in put if name.startswith(("annotated/part", "tokens/tokens", "runs/mle/", "runs/conditional/"))]
 
 
 def test_a_store_that_refuses_is_one_line(s3, tmp_path, capsys):
