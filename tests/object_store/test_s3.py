@@ -169,6 +169,7 @@ def test_a_recipe_runs_into_the_store(s3, tmp_path, caplog, monkeypatch):
     # Another machine: nothing is trained or measured again, and a run that is added finds the tokens there.
     monkeypatch.setenv("PHF_CACHE", str(tmp_path / "other"))
     (tmp_path / "recipe.yaml").write_text(config.to_yaml(fields | {"runs": fields["runs"] | {"rwr": {"name": "rwr", "beta": 1}}}))
+    caplog.clear()
     with caplog.at_level(logging.INFO, "werkzeug"):
         assert phf("run", "recipe.yaml", "--out", work, "--quiet") == 0
     put = [key.removeprefix(f"{s3.bucket}/work/") for key in asked(caplog, "PUT")]

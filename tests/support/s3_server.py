@@ -10,7 +10,7 @@ SECRET = "never-to-be-written-anywhere"
 @contextlib.contextmanager
 def running_server():
     """Serve while the block runs; give the address."""
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
     pytest.importorskip("flask")
     moto = pytest.importorskip("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -19,6 +19,7 @@ def running_server():
         yield "http://{}:{}".format(*server.get_host_and_port())
     finally:
         server.stop()
+        s3fs.S3FileSystem.clear_instance_cache()  # the next server has another address
 
 
 def make_bucket(address, name, cache, monkeypatch):
