@@ -24,13 +24,14 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # what numpy says, 
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, recorded: bool = False, grows: bool = False) -> Iterator[Path]:
+def whole_file(path: Path, recorded: bool = False, grows: bool = False, copied: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to `path` when the block succeeds and deleted when it does not.
 
     Args:
         path: the file.
         recorded: whether its checksum is recorded beside it; that of a file that has one already always is.
         grows: whether lines are going to be appended to it: then the checksum is one of its first bytes.
+        copied: whether it is a copy of a file whose checksum is copied too: then that one stays, so that damage is noticed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -42,7 +43,10 @@ def whole_file(path: Path, recorded: bool = False, grows: bool = False) -> Itera
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.chmod(0o666 & ~_umask())
-            checksums.replace(temporary, path, recorded, grows)
+            if copied:
+                temporary.replace(path)
+            else:
+                checksums.replace(temporary, path, recorded, grows)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from phf import object_store
+from phf import artifacts, checksums, object_store
 from phf.errors import InputError
 from support.command_line import phf
 
@@ -94,6 +94,30 @@ def test_what_describes_data_is_uploaded_after_it(store, machine, monkeypatch):
     mirror.push()
     assert there(store)["manifest.json"] == b"finished"
     assert there(store)["part-3"] == b"3"
+
+
+def test_checksums_are_uploaded_last_and_a_copy_keeps_them(store, machine, monkeypatch):
+    order = []
+    with object_store.output("memory://bucket/out") as folder:
+        for name in ("part-0", "manifest.json"):
+            with artifacts.whole_file(folder / name, recorded=True) as temporary:
+                temporary.write_text(name)
+        usual = store.pipe_file
+        monkeypatch.setattr(
+            store, "pipe_file", lambda path, *rest, **more: (order.append(path.rpartition("/")[2]), usual(path, *rest, **more))
+        )
+    assert order == [".phf-files.json", "manifest.json", "checksums.json", ".phf-files.json"]
+    checksums_there = store.cat("/bucket/out/checksums.json")
+    machine("two")
+    object_store.local_copy("memory://bucket/out")
+    store.pipe("/bucket/out/part-0", b"part-1")  # a bit flipped
+    copy = object_store.local_copy("memory://bucket/out")
+    assert (copy / "checksums.json").read_bytes() == checksums_there
+    with pytest.raises(InputError, match="part-0: damaged"):
+        checksums.verify(copy / "part-0")
+    with object_store.output("memory://bucket/out"):
+        pass
+    assert store.cat("/bucket/out/checksums.json") == checksums_there, "what is not changed is not uploaded"
 
 
 def test_what_was_uploaded_half_is_not_read(store, machine):

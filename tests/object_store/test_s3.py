@@ -63,7 +63,8 @@ def test_stages_from_store_to_store(s3, tmp_path, caplog, monkeypatch, capsys):
         assert not phf("annotate", f"{at}/c.jsonl", "--out", f"{at}/w/annotated", *scoring)
     put = [key.removeprefix(f"{s3.bucket}/w/annotated/") for key in asked(caplog, "PUT")]
     parts = [f"part-{part:05d}.parquet" for part in range(3)]
-    assert put[-2:] == ["manifest.json", ".phf-files.json"], "the manifest last, then the list of what is whole"
+    last = ["manifest.json", "checksums.json", ".phf-files.json"]
+    assert put[-3:] == last, "the manifest after all that it describes, then checksums and the list of what is whole"
     assert [name for name in put if name.endswith(".parquet")] == parts
     assert phf("annotate", "c.jsonl", "--out", "local/annotated", *scoring) == 0
     for name in parts:
@@ -128,7 +129,7 @@ def test_ray_workers_write_to_the_store(s3, tmp_path, caplog):
     parts = [f"part-{part:05d}.parquet" for part in range(3)]
     put = [key.removeprefix(f"{s3.bucket}/annotated/") for key in asked(caplog, "PUT")]
     assert sorted(name for name in put if name.endswith(".parquet")) == parts, "each once, by the node that scored it"
-    assert put[-2:] == ["manifest.json", ".phf-files.json"]
+    assert put[-3:] == ["manifest.json", "checksums.json", ".phf-files.json"]
     for name in parts:
         assert s3.cat(f"{s3.bucket}/annotated/{name}") == (tmp_path / "local" / name).read_bytes()
     assert not list((tmp_path / "cache").rglob("*.parquet"))

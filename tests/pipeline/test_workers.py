@@ -117,12 +117,13 @@ def test_a_killed_process_is_an_error_that_says_so(number, said):
 
 def test_a_signal_stops_every_job_and_starts_no_other(tmp_path):
     jobs = [Job("a", functools.partial(stop_parent, tmp_path)), Job("b", functools.partial(report_and_leave, tmp_path))]
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stopped:
         run_jobs(jobs, 1, 1, silent)
     assert stopped.value.number == signal.SIGTERM
     assert "evaluations that were finished are kept" in str(stopped.value)
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 PARENT = """

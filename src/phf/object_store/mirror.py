@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phf import artifacts
+from phf.checksums import CHECKSUMS
 from phf.errors import InputError
 from phf.object_store.filesystems import checked, filesystem_of, said, version
 
@@ -19,7 +20,8 @@ LISTING = ".phf-files.json"
 """The object, beside an output's files, that lists them; what is not listed is not whole."""
 
 _DESCRIBING = ("journal.jsonl", "evaluations.json", "records.jsonl", "config.yaml", "recipe.yaml", "phf.json", "meta.json")
-_LAST = (*_DESCRIBING, "manifest.json", "index.html")
+# Checksums come after the files that they are of: one of a file that is not there yet, or longer, would contradict it.
+_LAST = (*_DESCRIBING, "manifest.json", "index.html", CHECKSUMS)
 _log = logging.getLogger("phf")
 
 
@@ -154,7 +156,7 @@ class Mirror:
 
     def _download(self, name: str, about: tuple[int, str]) -> None:
         path = self.folder / name
-        with artifacts.whole_file(path) as temporary:
+        with artifacts.whole_file(path, copied=True) as temporary:
             self._filesystem.get_file(f"{self._root}/{name}", str(temporary))
         self._same[name] = [*_here(path), about[1]]
 
