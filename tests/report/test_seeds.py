@@ -62,6 +62,21 @@ def test_seeds_are_pooled_and_compared_as_pairs(folders):
     assert (apart.value, apart.low, apart.high) == pytest.approx((pairs.value, pairs.low, pairs.high))
 
 
+def test_a_share_stays_between_nothing_and_all_where_students_interval_does_not(tmp_path):
+    shares = {"hit_share": (0.001, 0.002, 0.06), "finished_share": (0.93, 0.99, 1.0), "misalignment": (-0.3, 0.1, 0.2)}
+    made = [
+        make_run(tmp_path / f"mle.seed-{seed}", "mle", {("no-prompt", metric): values[seed] for metric, values in shares.items()})
+        for seed in range(3)
+    ]
+    (run,) = pool_seeds(read_runs(made))
+    assert run.get("no-prompt", "hit_share").low == 0
+    assert run.get("no-prompt", "finished_share").high == 1
+    for metric, end in (("hit_share", "high"), ("finished_share", "low"), ("misalignment", "low"), ("misalignment", "high")):
+        assert getattr(run.get("no-prompt", metric), end) == pytest.approx(
+            getattr(statistics.mean(np.array(shares[metric])), end)
+        )
+
+
 def test_a_single_seed_keeps_its_name_and_pairs_need_the_same_seeds(folders):
     alone = pool_seeds(read_runs([folders[0], *folders[3:]]))
     assert [run.name for run in alone] == ["mle.seed-0", "conditional"]

@@ -1,5 +1,6 @@
 """Runs of one objective under several seeds, shown as one: means over seeds, with the spread between them."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,10 @@ class SeededRun(Run):
                         if not math.isnan(measured.value):
                             pooled.setdefault(evaluation, {}).setdefault(metric, {}).setdefault(step, []).append(measured)
         return {
-            evaluation: {metric: {step: _pool(each) for step, each in steps.items()} for metric, steps in metrics.items()}
+            evaluation: {
+                metric: {step: _pool(each, "share" in metric.split("_")) for step, each in steps.items()}
+                for metric, steps in metrics.items()
+            }
             for evaluation, metrics in pooled.items()
         }
 
@@ -82,9 +86,17 @@ def _samples(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     return samples
 
 
-def _pool(measured: Sequence[Measured]) -> Measured:
-    """Return the mean over seeds; of one seed alone, its number without an interval, since nothing is known between seeds."""
+def _pool(measured: Sequence[Measured], is_share: bool = False) -> Measured:
+    """Return the mean over seeds; of one seed alone, its number without an interval, since nothing is known between seeds.
+
+    Args:
+        measured: one a seed.
+        is_share: whether it cannot be below 0 or above 1; its interval is cut there.
+    """
     over = statistics.mean(np.array([one.value for one in measured]))
+    if is_share:
+        low, high = (min(max(end, 0.0), 1.0) for end in (over.low, over.high))  # NaN stays NaN: it is the first argument
+        over = dataclasses.replace(over, low=low, high=high)
     widths = [(one.high - one.low) / 2 for one in measured if math.isfinite(one.high - one.low)]
     within = float(np.mean(widths)) if widths else math.nan
     spread = float(np.std([one.value for one in measured], ddof=1)) if len(measured) > 1 else math.nan
