@@ -84,8 +84,9 @@ def describe(path: Path, recipe: "Recipe") -> dict[str, Any]:
             break
         comment.append(line.removeprefix("#").strip())
     title = re.split(r":\s|\.\s+(?=[A-Z`])", " ".join(comment))[0].rstrip(".:")
-    trained = [name for name, run in recipe.runs.items() if run.model is None]
-    tokens = sorted({train.tokens for train in map(recipe.train_of, trained) if train.tokens is not None})
+    runs = recipe.expanded()
+    trained = [name for name, run in runs.runs.items() if run.model is None]
+    tokens = sorted({train.tokens for train in map(runs.train_of, trained) if train.tokens is not None})
     size = f"{recipe.train.model if isinstance(recipe.train.model, str) else recipe.train.model.get('preset', 'own model')}, "
     size += f"{' to '.join(map(short_count, tokens[:1] + tokens[1:][-1:]))} tokens, " if tokens else ""
     return {
@@ -97,10 +98,11 @@ def describe(path: Path, recipe: "Recipe") -> dict[str, Any]:
 
 
 def _scorers(recipe: "Recipe") -> "list[Component]":
-    """Return what scores the samples: scorers of evaluations, or the corpus's."""
+    """Return what scores the samples: scorers of evaluations, second opinions (`rescore`) apart, or the corpus's."""
     from phf.config import Component
 
-    named = [component.fields["scorer"] for component in recipe.evaluate.evaluations.values() if "scorer" in component.fields]
+    evaluations = [component for component in recipe.evaluate.evaluations.values() if component.name != "rescore"]
+    named = [component.fields["scorer"] for component in evaluations if "scorer" in component.fields]
     return [Component.model_validate(scorer) for scorer in named] or [recipe.annotate.scorer]
 
 
