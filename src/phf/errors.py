@@ -35,20 +35,22 @@ def out_of_memory(error: BaseException) -> str | None:
     A library whose files could not be mapped fails as an import that is missing.
     """
     seen: BaseException | None = error
-    while seen is not None:
+    found = None
+    while seen is not None:  # the last is where it began: what was made of it may say that a whole file is damaged
         text = str(seen)
         lacks = isinstance(seen, MemoryError) or getattr(seen, "errno", None) == errno.ENOMEM
         if lacks or any(sign in text for sign in _OF_MEMORY):
-            return next(iter(text.strip().splitlines()), "") or type(seen).__name__
+            found = next(iter(text.strip().splitlines()), "") or type(seen).__name__
         seen = seen.__cause__ or seen.__context__
-    return None
+    return found
 
 
 _OF_MEMORY = (
     "failed to map segment from shared object", "cannot allocate memory", "Cannot allocate memory", "not enough memory",
-    "CUDA out of memory", "std::bad_alloc", "bad allocation", "memory allocation of",
+    "CUDA out of memory", "std::bad_alloc", "bad allocation", "memory allocation of", "can't start new thread",
+    "Failed to launch worker thread",
 )  # fmt: skip
-"""What libraries say when memory runs out: the dynamic linker, the C library, PyTorch, C++ and Rust."""
+"""What libraries say when memory runs out: the dynamic linker, the C library, PyTorch, C++, Rust, Python and Arrow."""
 
 
 def require(module: str, extra: str, needed_by: str) -> Any:

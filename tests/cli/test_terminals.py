@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from phf.cli import options
 from phf.errors import InputError, out_of_memory
 
 
@@ -52,6 +53,23 @@ def test_what_says_that_memory_ran_out_is_known_behind_other_errors():
     assert out_of_memory(MemoryError()) == "MemoryError"
     assert out_of_memory(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"))
     assert out_of_memory(InputError("a file")) is None
+    damaged = InputError("a.parquet: not a Parquet file that can be read (Failed to launch worker thread); delete it")
+    damaged.__context__ = OSError("Failed to launch worker thread: Resource temporarily unavailable")
+    assert out_of_memory(damaged) == str(damaged.__context__), "the file is whole"
+
+
+@pytest.mark.parametrize("missing", [MemoryError(), ImportError("libx.so: failed to map segment from shared object")])
+def test_an_error_comes_out_where_there_is_no_memory_to_print_it_well(missing, monkeypatch, capfd):
+    def no_memory(_):
+        raise missing
+
+    monkeypatch.setattr("phf.cli.terminal.fail", no_memory)
+    with pytest.raises(SystemExit) as ended:
+        options.fail("error: out of memory, of https://me:secret@host/é", 2)
+    assert ended.value.code == 2
+    said = capfd.readouterr().err
+    assert said.startswith("phf: error: out of memory")
+    assert "secret" not in said
 
 
 LIMITED = """

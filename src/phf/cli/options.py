@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phf.credentials import scrubbed
 from phf.errors import InputError
 
 if TYPE_CHECKING:
@@ -118,7 +120,10 @@ def say(text: str) -> None:
 
 def fail(text: str, code: int) -> None:
     """Print an error in one line on standard error, and exit."""
-    from phf.cli import terminal
+    try:
+        from phf.cli import terminal
 
-    terminal.fail(text)
+        terminal.fail(text)
+    except (MemoryError, ImportError):  # what prints it cannot be loaded any more
+        os.write(2, f"phf: {scrubbed(text)}\n".encode(errors="backslashreplace"))
     sys.exit(code)
