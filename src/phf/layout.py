@@ -65,6 +65,11 @@ class RunFolder:
         """The folder of what the model wrote, a file for each evaluation and step."""
         return self.path / "samples"
 
+    @property
+    def per_example(self) -> Path:
+        """The folder of what was measured document by document, a file for each evaluation and step."""
+        return self.path / "per-example"
+
     def samples_of(self, evaluation: str, step: int) -> Path:
         """Return the file with the samples of one evaluation of one checkpoint."""
         return self.samples / f"{evaluation}-step-{step}.parquet"
@@ -77,7 +82,7 @@ class RunFolder:
 
     def per_example_of(self, evaluation: str, step: int) -> Path:
         """Return the file with what one evaluation of one checkpoint measured document by document (see `per_example`)."""
-        return self.path / "per-example" / f"{evaluation}-step-{step}.parquet"
+        return self.per_example / f"{evaluation}-step-{step}.parquet"
 
     def find_per_example(self, evaluation: str, step: int) -> Path:
         """Return `per_example_of` as it is called in this folder: in `units/` in phf 0.1."""

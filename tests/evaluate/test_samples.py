@@ -370,6 +370,20 @@ def test_a_changed_measure_is_taken_again_in_place_of_the_old_one(tmp_path, corp
     assert len(pq.read_table(run / "samples" / "no-prompt-step-3.parquet")) == 9
 
 
+def test_an_evaluation_whose_files_are_missing_is_made_again(tmp_path, corpus, caplog):
+    run = checkpoint(tmp_path / "run", run="mle")
+    before = run_evaluate(run, corpus, options())
+    kept = {path: path.read_bytes() for path in [*run.glob("samples/*.parquet"), *run.glob("per-example/*.parquet")]}
+    assert {path.parent.name for path in kept} == {"samples", "per-example"}
+    for path, content in kept.items():
+        path.unlink()
+        caplog.clear()
+        assert sorted(lines(run_evaluate(run, corpus, options()))) == sorted(lines(before))
+        assert "of mle at step 3 is made again: " in caplog.text
+        assert f"{path} is missing" in caplog.text
+        assert path.read_bytes() == content
+
+
 def test_other_weights_under_the_same_step_are_measured_again(tmp_path, corpus):
     run = checkpoint(tmp_path / "run")
     old = run_evaluate(run, corpus, options(), evaluations={"heldout"})

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phf import config
+from phf import checksums, config
 from phf.errors import InputError
 from phf.records import Record, stamp, write_records
 from phf.report.comparison import tasks_of
@@ -55,6 +55,13 @@ def refusal(folder):
     except InputError as error:
         return str(error)
     return None
+
+
+def test_samples_that_are_missing_are_said(run):
+    checksums.record(run / "samples" / "no-prompt-step-5.parquet")
+    assert not any("missing" in text for text in read(run).missing)
+    (run / "samples" / "no-prompt-step-5.parquet").unlink()
+    assert "samples/no-prompt-step-5.parquet was written, but is missing; evaluate again" in read(run).missing
 
 
 def damages(content: bytes, rng):

@@ -21,7 +21,11 @@ class Journal:
         self.run, self.step = run, step
 
     def find(self, name: str, made_from: dict[str, Any]) -> list[Record] | None:
-        """Return the records of an evaluation; None if it is to be made."""
+        """Return the records of an evaluation; None if it is to be made: it was not, or otherwise, or its files are missing.
+
+        Raises:
+            Damaged: if a file of it is not what was written.
+        """
         noted = self._notes().get(self._key(name)) if self.records.exists() else None
         if noted is None:
             return None
@@ -36,6 +40,9 @@ class Journal:
                 log.info("%s of %s at step %d is made again: %s", name, self.run, self.step, reason)
             return None
         for path in (self.folder.samples_of(name, self.step), self.folder.per_example_of(name, self.step)):
+            if path.name in checksums.lost(path.parent):
+                log.warning("%s of %s at step %d is made again: %s is missing", name, self.run, self.step, path)
+                return None
             checksums.verify(path)  # what is left alone is whole
         return found or None
 

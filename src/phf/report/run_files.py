@@ -154,7 +154,13 @@ def _read_samples(run: RunFolder) -> tuple[dict[str, dict[str, Any]], list[str]]
     newest: dict[str, tuple[int, Path]] = {}
     for evaluation, step, path in run.all_samples():
         newest[evaluation] = max(newest.get(evaluation, (step, path)), (step, path))
-    samples, skipped = {}, []
+    samples: dict[str, dict[str, Any]] = {}
+    folders = (run.samples, run.per_example)
+    skipped = [
+        f"{folder.name}/{name} was written, but is missing; evaluate again"
+        for folder in folders
+        for name in checksums.lost(folder)
+    ]
     for evaluation, (_, path) in newest.items():
         checksums.verify(path)
         try:
