@@ -15,7 +15,7 @@ TINY = [
     "corpus.source.package_characters=9000", "corpus.limit=40", "annotate.workers=1", "tokenize.vocab_size=300",
     "tokenize.held_out=0.2", "train.model={preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}", "train.tokens=1024",
     "train.context=48", "train.batch=4", "train.checkpoints=1", "jobs=1",
-    "evaluate.evaluations={no-prompt: {name: samples, n: 8, max_tokens: 12}, heldout: {name: heldout, threshold: 0}}",
+    "evaluate.evaluations={adversarial: {name: samples, n: 8, max_tokens: 12, prompts: [Author]}, heldout: heldout}",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ TINY = [
     "train.model={preset: gpt2-tiny, n_layer: 1, n_embd: 16, n_head: 2}", "train.tokens=1024", "train.context=48",
     "train.batch=4", "train.checkpoints=1", "tokenize.vocab_size=300", "tokenize.held_out=0.2", "jobs=1", "annotate.workers=1",
 ]  # fmt: skip
-SMALL = ["evaluate.evaluations={no-prompt: {name: samples, n: 8, max_tokens: 12}, heldout: {name: heldout, threshold: 0}}"]
+SMALL = ["evaluate.evaluations={adversarial: {name: samples, n: 8, max_tokens: 12, prompts: [Author]}, heldout: heldout}"]
 
 
 def test_every_recipe_is_listed_with_its_title_task_and_size(tmp_path):
