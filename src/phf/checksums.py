@@ -94,11 +94,6 @@ def verify(path: Path) -> None:
         _verify(path, checksum)
 
 
-def lost(folder: Path) -> list[str]:
-    """Return the names of files of a folder that have a checksum and are not there."""
-    return [name for name in read(folder) if not (folder / name).exists()]
-
-
 def verify_folder(folder: Path) -> None:
     """Check every file of an output that has a checksum, from end to end; those that `verify` has checked already are not read.
 

@@ -40,7 +40,7 @@ class Journal:
                 log.info("%s of %s at step %d is made again: %s", name, self.run, self.step, reason)
             return None
         for path in (self.folder.samples_of(name, self.step), self.folder.per_example_of(name, self.step)):
-            if path.name in checksums.lost(path.parent):
+            if path.name in checksums.read(path.parent) and not path.exists():
                 log.warning("%s of %s at step %d is made again: %s is missing", name, self.run, self.step, path)
                 return None
             checksums.verify(path)  # what is left alone is whole

@@ -155,11 +155,9 @@ def _read_samples(run: RunFolder) -> tuple[dict[str, dict[str, Any]], list[str]]
     for evaluation, step, path in run.all_samples():
         newest[evaluation] = max(newest.get(evaluation, (step, path)), (step, path))
     samples: dict[str, dict[str, Any]] = {}
-    folders = (run.samples, run.per_example)
+    written = [folder / name for folder in (run.samples, run.per_example) for name in checksums.read(folder)]
     skipped = [
-        f"{folder.name}/{name} was written, but is missing; evaluate again"
-        for folder in folders
-        for name in checksums.lost(folder)
+        f"{path.parent.name}/{path.name} was written, but is missing; evaluate again" for path in written if not path.exists()
     ]
     for evaluation, (_, path) in newest.items():
         checksums.verify(path)
