@@ -47,14 +47,15 @@ class Journal:
         return found or None
 
     def add(self, name: str, made_from: dict[str, Any], records: Sequence[Record]) -> None:
-        """Write the records of an evaluation in place of those it had, then what they were made from."""
-        if self.records.exists():
-            old = list(read_records(self.records))
-            others = [record for record in old if not self._is_of(record, name)]
-            if len(others) < len(old):
-                with artifacts.whole_file(self.records, grows=True) as temporary:
-                    temporary.write_text("".join(record.to_json() + "\n" for record in others), encoding="utf-8")
-        write_records(self.records, records)
+        """Write the records of an evaluation in the place of those it had, then what they were made from."""
+        old = list(read_records(self.records)) if self.records.exists() else []
+        first = next((place for place, record in enumerate(old) if self._is_of(record, name)), None)
+        if first is None:
+            write_records(self.records, records)
+        else:
+            rest = [record for record in old[first:] if not self._is_of(record, name)]
+            with artifacts.whole_file(self.records, grows=True) as temporary:
+                temporary.write_text("".join(f"{each.to_json()}\n" for each in [*old[:first], *records, *rest]), encoding="utf-8")
         checksums.record(self.records, grows=True)
         artifacts.write_json(self.folder.evaluations, self._notes() | {self._key(name): made_from}, recorded=True)
 
