@@ -84,9 +84,9 @@ def describe(path: Path, recipe: "Recipe") -> dict[str, Any]:
             break
         comment.append(line.removeprefix("#").strip())
     title = re.split(r":\s|\.\s+(?=[A-Z`])", " ".join(comment))[0].rstrip(".:")
-    runs = recipe.expanded()
-    trained = [name for name, run in runs.runs.items() if run.model is None]
-    tokens = sorted({train.tokens for train in map(runs.train_of, trained) if train.tokens is not None})
+    expanded = recipe.expanded()
+    trained = [name for name, run in expanded.runs.items() if run.model is None]
+    tokens = sorted({train.tokens for train in map(expanded.train_of, trained) if train.tokens is not None})
     size = f"{recipe.train.model if isinstance(recipe.train.model, str) else recipe.train.model.get('preset', 'own model')}, "
     size += f"{' to '.join(map(short_count, tokens[:1] + tokens[1:][-1:]))} tokens, " if tokens else ""
     return {

@@ -40,7 +40,7 @@ class Journal:
                 log.info("%s of %s at step %d is made again: %s", name, self.run, self.step, reason)
             return None
         for path in (self.folder.samples_of(name, self.step), self.folder.per_example_of(name, self.step)):
-            if path.name in checksums.read(path.parent) and not path.exists():
+            if not path.exists() and path.name in checksums.read(path.parent):
                 log.warning("%s of %s at step %d is made again: %s is missing", name, self.run, self.step, path)
                 return None
             checksums.verify(path)  # what is left alone is whole
@@ -55,7 +55,7 @@ class Journal:
         else:
             rest = [record for record in old[first:] if not self._is_of(record, name)]
             with artifacts.whole_file(self.records, grows=True) as temporary:
-                temporary.write_text("".join(f"{each.to_json()}\n" for each in [*old[:first], *records, *rest]), encoding="utf-8")
+                write_records(temporary, [*old[:first], *records, *rest])
         checksums.record(self.records, grows=True)
         artifacts.write_json(self.folder.evaluations, self._notes() | {self._key(name): made_from}, recorded=True)
 
