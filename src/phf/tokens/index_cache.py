@@ -22,10 +22,9 @@ import numpy as np
 from phf import artifacts, checksums
 from phf.errors import InputError
 from phf.objectives import Objective, complete
-from phf.thresholds import RewardChunks
 from phf.tokens.epoch_index import EpochIndex, changes_data, open_index, write_index
 from phf.tokens.permutation import Permutation
-from phf.tokens.shard import Shard, verify_rewards
+from phf.tokens.shard import Rewards, Shard
 
 _FOLDER = "indexes"
 _FORMAT = 1
@@ -50,9 +49,10 @@ def epoch_index(store: Path, shards: Sequence[Shard], objective: Objective, seed
     _, drop_seed = np.random.SeedSequence([seed, epoch]).spawn(2)
     with artifacts.alone(cache / f".{prefix}lock"):
         if not _is_current(folder, made_from):
-            verify_rewards(store, len(shards))
             artifacts.sweep(cache, prefix)
-            with artifacts.whole_directory(folder) as temporary:
+            rewards = Rewards(store, shards)
+            rewards.verify()
+            with artifacts.whole_directory(folder) as temporary, rewards.verified():
                 write_index(temporary, shards, objective, order, drop_seed)
                 artifacts.write_json(temporary / "made_from.json", made_from)
         for other in cache.glob(f"{prefix}*"):
@@ -61,7 +61,7 @@ def epoch_index(store: Path, shards: Sequence[Shard], objective: Objective, seed
         return open_index(folder, order)
 
 
-def resolve(store: Path, shards: Sequence[Shard], objective: Objective, rewards: RewardChunks) -> tuple[Objective, str | None]:
+def resolve(store: Path, shards: Sequence[Shard], objective: Objective) -> tuple[Objective, str | None]:
     """Resolve and check an objective on a store, see `TokenStore.resolve`."""
     cache = _cache(store)
     path = cache / f"{_name(objective)}.json"
@@ -70,8 +70,10 @@ def resolve(store: Path, shards: Sequence[Shard], objective: Objective, rewards:
         known = _read_resolved(path)
         if known.get("made_from") == made_from:
             return dataclasses.replace(objective, **known["fields"]), known["remark"]  # type: ignore[type-var]
-        resolved = complete(objective.resolve(rewards))
-        remark = resolved.check(rewards)
+        rewards = Rewards(store, shards)
+        with rewards.verified():
+            resolved = complete(objective.resolve(rewards))
+            remark = resolved.check(rewards)
         fields = {name: value for name, value in vars(resolved).items() if value != vars(objective)[name]}
         artifacts.sweep(cache, f"{path.name}.")
         known = {"made_from": made_from, "fields": fields, "remark": remark}

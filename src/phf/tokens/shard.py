@@ -2,6 +2,8 @@
 
 # S segments, D documents, N tokens.
 
+import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,17 +134,6 @@ def open_shard(folder: Path, number: int, dtype: str, sizes: Mapping[str, int], 
     return Shard(arrays["tokens"], arrays["segments"], arrays["documents"], *ends)
 
 
-def verify_rewards(folder: Path, shards: int) -> None:
-    """Check the files that a pass over all rewards reads against their checksums.
-
-    Raises:
-        Damaged: if one is not what was written.
-    """
-    for number in range(shards):
-        for name in ("segments", "documents"):
-            checksums.verify(folder / f"{name}-{number:05d}.npy")
-
-
 def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
     """Read through shards in chunks of whole documents, of at most some 500,000 segments if no document has more.
 
@@ -172,6 +163,63 @@ def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
                 _check_order(shard.segments.path, "segment", "token", begin, starts)
                 yield Chunk(shard, shard.first_document + first + low, begin, end, firsts[low:high] - begin, records)
                 low = high
+
+
+class Rewards:
+    """The rewards of all segments, in chunks that are read from disk every time they are iterated.
+
+    The files that they are read from are compared with their checksums at the same time, in a thread, once. Whoever iterates to
+    the end is told of damage; whoever does not says `with rewards.verified():`.
+
+    Args:
+        folder: of the store.
+        shards: of the store.
+    """
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+        self._folder, self._shards = folder, shards
+        self._check: threading.Thread | None = None
+        self._damage: Exception | None = None
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        self.verify()
+        with self.verified():
+            for chunk in chunks_of(self._shards):
+                yield chunk.rewards(), chunk.starts
+
+    def verify(self) -> None:
+        """Begin to compare the files with their checksums; iterating does that, too."""
+        if self._check is None:
+            self._check = threading.Thread(target=self._compare, daemon=True)
+            self._check.start()
+
+    @contextlib.contextmanager
+    def verified(self) -> Iterator[None]:
+        """Wait, at the end of the block, until the files are compared, if that was begun.
+
+        Raises:
+            Damaged: if one is not what was written, also in place of an InputError of the block, which is then its consequence.
+        """
+        try:
+            yield
+        except InputError:
+            self._wait()
+            raise
+        self._wait()
+
+    def _compare(self) -> None:
+        try:
+            for number in range(len(self._shards)):
+                for name in ("segments", "documents"):
+                    checksums.verify(self._folder / f"{name}-{number:05d}.npy")
+        except Exception as error:
+            self._damage = error
+
+    def _wait(self) -> None:
+        if self._check is not None:
+            self._check.join()
+        if self._damage is not None:
+            raise self._damage
 
 
 def _check_order(path: Path, item: str, begins_at: str, first: int, begins: np.ndarray) -> None:

@@ -19,10 +19,9 @@ from phf.documents import parts, read_annotated
 from phf.errors import InputError
 from phf.machine import allow_open_files
 from phf.objectives import Objective, complete
-from phf.thresholds import RewardChunks
 from phf.tokens import index_cache
 from phf.tokens.shard import DOCUMENT as DOCUMENT
-from phf.tokens.shard import FILES_PER_SHARD, Shard, chunks_of, open_shard, verify_rewards
+from phf.tokens.shard import FILES_PER_SHARD, Rewards, Shard, open_shard
 from phf.tokens.shard import HELD_OUT as HELD_OUT
 from phf.tokens.shard import SEGMENT as SEGMENT
 from phf.tokens.shard import write_shard as write_shard
@@ -85,9 +84,9 @@ class TokenStore:
         return self.shards[-1].document_stop if self.shards else 0
 
     @property
-    def rewards(self) -> RewardChunks:
+    def rewards(self) -> Rewards:
         """The rewards of all segments, in chunks that are read from disk every time they are iterated."""
-        return _Rewards(self.path, self.shards)
+        return Rewards(self.path, self.shards)
 
     def resolve(self, objective: Objective) -> tuple[Objective, str | None]:
         """Resolve an objective's threshold on this corpus and check that it can learn from it.
@@ -100,7 +99,7 @@ class TokenStore:
         Raises:
             InputError: as `Objective.resolve` and `Objective.check` do.
         """
-        return index_cache.resolve(self.path, self.shards, complete(objective), self.rewards)
+        return index_cache.resolve(self.path, self.shards, complete(objective))
 
     def names(self, numbers: Sequence[int] | np.ndarray) -> Iterator[str]:
         """Yield the names of documents: their ids, or part and row where the annotated corpus is gone."""
@@ -158,14 +157,3 @@ def _as_list(value: Any) -> list[Any]:
 def _sizes(shard: Any) -> list[Any]:
     """Return the sizes of a shard as meta.json has them, None for those that are missing."""
     return [shard.get(name) if isinstance(shard, dict) else None for name in ("tokens", "segments", "documents")]
-
-
-@dataclass(frozen=True)
-class _Rewards:
-    path: Path
-    shards: Sequence[Shard]
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        verify_rewards(self.path, len(self.shards))
-        for chunk in chunks_of(self.shards):
-            yield chunk.rewards(), chunk.starts
