@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -413,3 +414,22 @@ def test_tokens_that_the_vocabulary_does_not_have_are_refused(tmp_path):
     for objective, ids in ((MLE(), []), (Conditional(0.0), [GOOD, BAD])):
         with pytest.raises(InputError, match=r"tokens-\*\.bin: not what `phf tokenize` wrote: token \d+ in a vocabulary of 2"):
             TokenStore.open(tmp_path).view(objective, 2, 0, control_ids=ids).read(0, 2)
+
+
+@pytest.mark.parametrize("item", ["reward", "start"])
+@pytest.mark.parametrize("objective", [Conditional(-0.1), Conditional("p50"), Filtering(-9.0), Filtering("p50"), AWR()], ids=repr)
+def test_damage_that_is_found_after_the_rewards_were_read_is_said_and_nothing_of_them_is_kept(
+    tmp_path, monkeypatch, item, objective
+):
+    store = make_store(tmp_path, DOCUMENTS)
+    path = tmp_path / "segments-00000.npy"
+    items = np.load(path)
+    items[item][1] = 10_000 if item == "start" else np.nan  # the one is found while reading, too, the other by its checksum alone
+    np.save(path, items)
+    verify = checksums.verify
+    monkeypatch.setattr(checksums, "verify", lambda path: (time.sleep(0.05), verify(path)))
+    with pytest.raises(checksums.Damaged, match="segments-00000.npy"):
+        store.resolve(objective)
+    with pytest.raises(checksums.Damaged, match="segments-00000.npy"):
+        store.view(Conditional(-0.1), 2, 0, control_ids=[GOOD, BAD])
+    assert [path.name for path in (tmp_path / "indexes").iterdir() if not path.name.startswith(".")] == []
