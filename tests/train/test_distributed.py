@@ -70,7 +70,7 @@ def test_two_processes_have_the_losses_of_one(tokens, tmp_path, shard):
 
 def test_stopped_as_two_and_gone_on_as_one(tokens, tmp_path):
     conditional = {"name": "conditional", "threshold": 0.0}
-    options = {"tokens": 64 * 800, "save_every": 64 * 100, "held_out_every": None, "lr": 1e-4, "log_every": 20}
+    options = {"tokens": 64 * 320, "save_every": 64 * 100, "held_out_every": None, "lr": 1e-4, "log_every": 20}
     process = launch(tokens, tmp_path / "run", conditional, shard=True, **options)
     metrics = tmp_path / "run/metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 2):
