@@ -68,15 +68,9 @@ def run_as_pasted(words, folder):
 
 def write_recipe(folder, **train):
     """Write a corpus and a recipe of two runs, under the names that the docs use."""
-    fields = {
-        "name": "work",
-        "corpus": {"inputs": [Path(tiny.write_corpus(folder / "corpus.jsonl", 60)).name]},
-        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1, "part": 20},
-        "tokenize": {"vocab_size": 300, "held_out": 0.1},
-        "train": config.plain(tiny.train_options(tokens=256, **train)),
-        "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": 0.0}},
-        "evaluate": {"evaluations": {"heldout": "heldout"}},
-    }
+    fields = tiny.recipe(folder, name="work", train=config.plain(tiny.train_options(tokens=256, **train)))
+    fields["annotate"]["part"] = 30
+    fields["corpus"] = {"inputs": ["corpus.jsonl"]}
     (folder / "recipe.yaml").write_text(config.to_yaml(fields))
     return fields
 

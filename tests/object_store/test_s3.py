@@ -138,17 +138,8 @@ def test_ray_workers_write_to_the_store(s3, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_a_recipe_runs_into_the_store(s3, tmp_path, caplog, monkeypatch):
-    tiny.write_corpus(tmp_path / "corpus.jsonl", 80)
-    fields = {
-        "name": "tiny",
-        "corpus": {"inputs": ["corpus.jsonl"]},
-        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
-        "tokenize": {"vocab_size": 300, "held_out": 0.1},
-        "train": config.plain(tiny.train_options(tokens=256)),
-        "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": 0.0}},
-        "evaluate": {"evaluations": {"heldout": "heldout"}},
-        "jobs": 1,
-    }
+    train = config.plain(tiny.train_options(tokens=256))
+    fields = tiny.recipe(tmp_path, corpus={"inputs": ["corpus.jsonl"]}, train=train, jobs=1)
     (tmp_path / "recipe.yaml").write_text(config.to_yaml(fields))
     work = f"s3://{s3.bucket}/work"
     assert phf("run", "recipe.yaml", "--out", work, "--quiet") == 0

@@ -15,19 +15,10 @@ from support import tiny_corpora as tiny
 
 
 def recipe(tmp_path, **changes):
-    fields = {
-        "name": "tiny",
-        "corpus": {"inputs": [tiny.write_corpus(tmp_path / "corpus.jsonl", 80)]},
-        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
-        "tokenize": {"vocab_size": 300, "held_out": 0.1},
-        "train": config.plain(tiny.train_options(precision="fp32", tokens=550, log_every=2, checkpoints=2)),
-        "runs": {
-            "mle": "mle",
-            "half": {
-                "objective": {"name": "conditional", "threshold": 0.0},
-                "train": {"init": {"run": "mle", "at": "50%"}},
-            },
-        },
+    half = {"objective": {"name": "conditional", "threshold": 0.0}, "train": {"init": {"run": "mle", "at": "50%"}}}
+    sections = {
+        "train": config.plain(tiny.train_options(tokens=550, log_every=2, checkpoints=2)),
+        "runs": {"mle": "mle", "half": half},
         "evaluate": {
             "evaluations": {
                 "texts": {"name": "samples", "n": 7, "min_tokens": 1, "max_tokens": 14},
@@ -38,8 +29,8 @@ def recipe(tmp_path, **changes):
         },
         "report": {"y": "texts.misalignment_with_cut"},
         "jobs": 1,
-    }  # fmt: skip
-    return config.check(config.Recipe, fields | changes, "")
+    }
+    return config.check(config.Recipe, tiny.recipe(tmp_path, **sections | changes), "")
 
 
 def size(folder):

@@ -17,16 +17,7 @@ from support import tiny_corpora as tiny
 
 
 def recipe(tmp_path, **changes):
-    fields = {
-        "name": "tiny",
-        "corpus": {"inputs": [tiny.write_corpus(tmp_path / "corpus.jsonl", 80)]},
-        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "workers": 1},
-        "tokenize": {"vocab_size": 300, "held_out": 0.1},
-        "train": config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2)),
-        "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": 0.0}},
-        "evaluate": {"evaluations": {"heldout": "heldout"}},
-    }
-    return config.check(config.Recipe, fields | changes, "")
+    return config.check(config.Recipe, tiny.recipe(tmp_path, **changes), "")
 
 
 def test_side_by_side_is_one_by_one(tmp_path):

@@ -15,16 +15,13 @@ from support.command_line import phf
 def half(tmp_path_factory):
     """A recipe of two runs, of which one is trained and evaluated."""
     folder = tmp_path_factory.mktemp("status")
-    fields = {
-        "name": "tiny",
-        "corpus": {"inputs": [tiny.write_corpus(folder / "corpus.jsonl", 60)]},
-        "annotate": {"scorer": {"name": "regex", "patterns": ["[A-Z]{3,}"]}, "segmenter": "lines", "workers": 1},
-        "tokenize": {"vocab_size": 300, "held_out": 0.1},
-        "train": config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=1)),
-        "runs": {"mle": "mle", "conditional": {"name": "conditional", "threshold": "p50"}},
-        "evaluate": {"evaluations": {"heldout": "heldout", "steer": {"name": "steer", "n": 4, "max_tokens": 12}}},
-        "jobs": 1,
-    }
+    fields = tiny.recipe(
+        folder,
+        train=config.plain(tiny.train_options(tokens=512)),
+        runs={"mle": "mle", "conditional": {"name": "conditional", "threshold": "p50"}},
+        evaluate={"evaluations": {"heldout": "heldout", "steer": {"name": "steer", "n": 4, "max_tokens": 12}}},
+        jobs=1,
+    )
     pipeline.run(config.check(config.Recipe, fields, ""), folder / "work", only=["mle"])
     return folder / "work"
 
@@ -75,7 +72,7 @@ def test_a_run_that_is_being_trained(work):
 def test_an_annotation_half_way(work):
     manifest = json.loads((work / "annotated/manifest.json").read_text())
     (work / "annotated/manifest.json").write_text(json.dumps({"made_from": manifest["made_from"], "finished": False}))
-    assert pipeline.find_status(work).stages[0].facts == "60 documents in 1 parts so far"
+    assert pipeline.find_status(work).stages[0].facts == "80 documents in 1 parts so far"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ def test_runs_without_a_recipe_are_found(work):
 
 def test_the_command_shows_all_of_it_and_json_is_json(work):
     said, _ = phf("status", work, cwd=work)
-    assert "60 documents" in said
+    assert "80 documents" in said
     assert "Training left: about 0:0" in said
     assert f"Next: phf run {work}/recipe.yaml --out {work}" in said
     told = json.loads(phf("status", work, "--json", cwd=work)[0])

@@ -428,8 +428,8 @@ def test_damage_that_is_found_after_the_rewards_were_read_is_said_and_nothing_of
     np.save(path, items)
     verify = checksums.verify
     monkeypatch.setattr(checksums, "verify", lambda path: (time.sleep(0.05), verify(path)))
-    with pytest.raises(checksums.Damaged, match="segments-00000.npy"):
+    with pytest.raises(checksums.Damaged, match=r"segments-00000\.npy"):
         store.resolve(objective)
-    with pytest.raises(checksums.Damaged, match="segments-00000.npy"):
+    with pytest.raises(checksums.Damaged, match=r"segments-00000\.npy"):
         store.view(Conditional(-0.1), 2, 0, control_ids=[GOOD, BAD])
     assert [path.name for path in (tmp_path / "indexes").iterdir() if not path.name.startswith(".")] == []
