@@ -168,8 +168,8 @@ def chunks_of(shards: Sequence[Shard]) -> Iterator[Chunk]:
 class Rewards:
     """The rewards of all segments, in chunks that are read from disk every time they are iterated.
 
-    The files that they are read from are compared with their checksums at the same time, in a thread, once. Whoever iterates to
-    the end is told of damage; whoever does not says `with rewards.verified():`.
+    The files that they are read from are compared with their checksums at the same time, in a thread, once. Damage is an error at
+    the end of an iteration; for one that is not finished, use `with rewards.verified():`.
 
     Args:
         folder: of the store.
