@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,18 @@ def test_a_recipe_runs_from_corpus_to_report(place):
     records = [json.loads(line) for line in (work / "runs/conditional/records.jsonl").read_text().splitlines()]
     assert {"no-prompt", "no-prompt@misaligned", "heldout"} <= {record["evaluation"] for record in records}
     assert (work / "recipe.yaml").exists()
+
+
+def test_the_report_of_a_work_folder_is_as_its_recipe_says(place, tmp_path):
+    work = shutil.copytree(place / "work/tiny", tmp_path / "tiny", ignore=shutil.ignore_patterns("checksums.json"))
+    recipe = (work / "recipe.yaml").read_text().replace("title: null", "title: Shouting")
+    (work / "recipe.yaml").write_text(recipe)
+    phf("report", "tiny", "--out", "page", cwd=tmp_path)
+    assert json.loads((tmp_path / "page/report.json").read_text())["title"] == "Shouting"
+    (work / "recipe.yaml").write_text(recipe.replace("no-prompt.misalignment", "no-prompt.hit_shar"))
+    _, said = phf("report", "tiny", "--out", "page", cwd=tmp_path, code=2)
+    assert "report.y: no run measured 'no-prompt.hit_shar'; did you mean 'no-prompt.hit_share'?" in said
+    phf("report", "tiny", "report.y=no-prompt.misalignment", "--out", "page", cwd=tmp_path)
 
 
 def test_run_again_does_only_what_is_missing(place):

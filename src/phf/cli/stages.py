@@ -1,8 +1,9 @@
 """The commands of the stages, but for those that measure, and the command that runs them all."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -200,11 +201,23 @@ def report(
     places, changes = split(runs)
     folders = [object_store.local_copy(place) for place in places]
     with object_store.output(out) as folder, terminal.progress(quiet) as progress:
-        page = run_report(folders, folder, resolved(recipe, changes).report, progress, markdown, records)
+        options = resolved(recipe, changes, {} if recipe else _as_in_recipe(folders)).report
+        page = run_report(folders, folder, options, progress, markdown, records)
     if as_json or as_csv:
         terminal.write((folder / f"report.{'json' if as_json else 'csv'}").read_text(encoding="utf-8"))
     else:
         _show_page(page, f"{out}/{page.relative_to(folder)}")
+
+
+def _as_in_recipe(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the title and the axes that its recipe gives the page of a work folder, if that is reported on alone."""
+    from phf.config import Report, check, read_recipe
+
+    paths = [WorkFolder(folder).recipe for folder in folders]
+    if len(paths) != 1 or not paths[0].is_file():
+        return {}
+    usual = check(Report, {}, "")
+    return {f"report.{name}": value for name, value in read_recipe(paths[0]).report if value != getattr(usual, name)}
 
 
 def run(
