@@ -68,7 +68,7 @@ def test_three_tasks_from_their_records_alone(tmp_path):
         assert f"(REPORT-{scorer}.svg)" in text
         svg = (tmp_path / "results" / f"REPORT-{scorer}.svg").read_text()
         assert svg.count("<svg") == 1
-    assert "| claim | pep8 | pii | toxicity |" in text
+    assert "| claim | PEP8 | PII | toxicity |" in text
     assert "| samples past the threshold, by profanity | 40.0" in text
     assert "+0.5% [+0.5%, +0.5%] | 2% or less" in text
     assert "+1.4% [+1.3%, +1.6%] | 3% or less" in text  # the cost of guidance

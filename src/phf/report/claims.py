@@ -18,6 +18,8 @@ EXPECTED: Sequence[tuple[str, Callable[[Task], Verdict]]] = (
     ("Feedback during all of pretraining beats finetuning with feedback after MLE", verdicts.from_the_start),
 )
 """The claims of Korbak et al. 2023, and how the verdict on each is found."""
+_TASKS = {"pii": "PII", "pep8": "PEP8"}
+"""Names of tasks, by scorer, that are not the scorer's."""
 
 
 def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None) -> str:
@@ -33,7 +35,7 @@ def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None)
     for number, (claim, judged) in enumerate(found, start=1):
         lines += _row([f"{number}. {claim}", *(verdict.verdict for _, verdict in judged)])
     for task in tasks:
-        lines += ["", f"## {capital(_heading(task, tasks))}", "", f"{capital(task_name(task))}.", ""]
+        lines += ["", f"## {capital(_heading(task, tasks))}", "", f"Corpus: {task_name(task)}.", ""]
         if figures and task_name(task) in figures:
             lines += [figures[task_name(task)], ""]
         lines += task.without_folders([*_ratios(task), *_texts(task)])
@@ -49,9 +51,9 @@ def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None)
 
 
 def _heading(task: Task, tasks: Sequence[Task]) -> str:
-    """Return what a task is called beside others: its scorer, if no other one has it."""
+    """Return what a task is called beside others: what its scorer looks for, if no other one has that scorer."""
     alone = sum(other.scorer == task.scorer for other in tasks) == 1
-    return task.scorer if task.scorer and alone else task_name(task)
+    return _TASKS.get(task.scorer, task.scorer) if task.scorer and alone else task_name(task)
 
 
 def _ratios(task: Task) -> Iterator[str]:
