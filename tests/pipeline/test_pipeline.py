@@ -62,9 +62,10 @@ def test_a_run_goes_on_from_another_which_is_trained_first(tmp_path):
     fields = config.plain(tiny.train_options(precision="fp32", tokens=512, log_every=2, checkpoints=2))
     later = {"objective": {"name": "rwr", "beta": 1.0}, "train": {"init": {"run": "half", "at": "100%"}, "tokens": 768}}
     runs = {"later": later, "half": from_mle("50%"), "mle": "mle"}
-    pipeline.run(recipe(tmp_path, train=fields, runs=runs, jobs=1), tmp_path / "out", only=["later"])
+    pipeline.run(recipe(tmp_path, train=fields, runs=runs, jobs=2), tmp_path / "out", only=["later"])
     steps = {name: sorted((tmp_path / "out/runs" / name / "checkpoints").iterdir())[-1].name for name in runs}
     assert steps == {"mle": "step-8", "half": "step-4", "later": "step-4"}
+    pipeline.run(recipe(tmp_path, train=fields, runs=runs, jobs=1), tmp_path / "out")
 
 
 def test_a_run_cannot_go_on_from_what_there_will_not_be(tmp_path):

@@ -211,13 +211,13 @@ def report(
 
 def _as_in_recipe(folders: Sequence[Path]) -> dict[str, Any]:
     """Return the title and the axes that its recipe gives the page of a work folder, if that is reported on alone."""
-    from phf.config import Report, check, read_recipe
+    from phf.config import read_recipe
 
     paths = [WorkFolder(folder).recipe for folder in folders]
     if len(paths) != 1 or not paths[0].is_file():
         return {}
-    usual = check(Report, {}, "")
-    return {f"report.{name}": value for name, value in read_recipe(paths[0]).report if value != getattr(usual, name)}
+    section = read_recipe(paths[0]).report.model_dump(exclude_defaults=True)
+    return {f"report.{name}": value for name, value in section.items()}
 
 
 def run(
