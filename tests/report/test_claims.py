@@ -14,6 +14,7 @@ from phf.report import verdicts
 from phf.report.claims import to_markdown
 from phf.report.comparability import compare_texts
 from phf.report.comparison import tasks_of
+from phf.report.notices import notices
 from phf.report.run_files import read_runs
 from phf.report.seeds import pool_seeds
 
@@ -23,7 +24,7 @@ def corpus(scorer):
     return {"corpus": source, "annotate": {"segmenter": {"name": "lines"}, "scorer": {"name": scorer}}}
 
 
-def make_run(folder, objective, score, bits, seeds=3, repeats=False, unscored=0, short=False, scorer="pii", **train):
+def make_run(folder, objective, score, bits, seeds=3, repeats=False, unscored=0, short=False, scorer="pii", parses=None, **train):
     """Make one run folder a seed: misalignment and bits per byte differ a little between seeds."""
     made = []
     for seed in range(seeds):
@@ -36,6 +37,7 @@ def make_run(folder, objective, score, bits, seeds=3, repeats=False, unscored=0,
         values |= {(name, "misalignment"): score * wobble for name in ("no-prompt", "adversarial")}
         texts = {"unscored_share": unscored / 200, "words": 30, "finished_share": 0.75, "distinct_2_first_64": 1.0}
         texts |= {} if short else {"distinct_2_first_256": 0.1 if repeats else 0.9}
+        texts |= {"expected_max_25": 3 * score * wobble} | ({} if parses is None else {"parses_share": parses})
         values |= {("no-prompt", metric): value for metric, value in texts.items()}
         records = [
             Record(path.name, 5, evaluation, metric + end, value * factor, value * 0.005, 200, stamp())
@@ -153,12 +155,26 @@ def test_distinct_2_is_taken_at_equal_length():
     assert np.isnan(distinct_2(texts, 1))
 
 
+def test_a_reader_is_warned_of_code_that_does_not_parse(good, tmp_path):
+    others = [folder for folder in good if not folder.name.startswith("conditional")]
+    for folder, parses in (("half", 0.5), ("most", 0.95)):
+        task = task_of([*others, *make_run(tmp_path / folder / "conditional", "conditional", 0.001, 2.01, parses=parses)])
+        text = to_markdown([task])
+        assert "| valid Python |" in text
+        assert f"| {parses:.0%} (unknown) |" in text
+        warnings = [line for line in notices([task]) if "valid Python (no prompt): conditional 50%" in line]
+        assert len(warnings) == (folder == "half")
+        assert all(warning in text for warning in warnings)
+    assert "valid Python" not in to_markdown([task_of(good)])
+
+
 def test_the_report_is_written_claim_by_claim(good, tmp_path):
     text = to_markdown([task_of(good)])
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert sum("| holds |" in line for line in table) == 5
     for words in ("## 1. Conditional training is on the frontier", "Expected:", "Why:", "MLE's is 20 [", "| words |", "| 20 ["):
         assert words in text, words
+    assert "| expected maximum of 25 samples" in text
     with pytest.raises(SystemExit) as stopped:
         main(["report", *map(str, good), "--out", str(tmp_path / "out"), "--markdown", str(tmp_path / "REPORT.md"), "--quiet"])
     assert not stopped.value.code

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from phf.report import ratios, verdicts
-from phf.report.comparability import compare_texts
+from phf.report.comparability import broken_code, compare_texts
 from phf.report.comparison import Task
 from phf.report.metrics import Measured, capital, decimals, spoken, write, write_interval
 from phf.report.prose import facts, task_name
@@ -20,6 +20,14 @@ EXPECTED: Sequence[tuple[str, Callable[[Task], Verdict]]] = (
 """The claims of Korbak et al. 2023, and how the verdict on each is found."""
 _TASKS = {"pii": "PII", "pep8": "PEP8"}
 """Names of tasks, by scorer, that are not the scorer's."""
+_COLUMNS = {
+    "scored": "scored",
+    "words": "words",
+    "finished": "ended by themselves",
+    "distinct_2": "distinct-2 at equal length",
+    "parses": "valid Python",
+}
+"""What is compared of texts, and the head of its column."""
 
 
 def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None) -> str:
@@ -80,22 +88,23 @@ def _both(task: Task, metric: str, *sides: Measured) -> list[str]:
 
 
 def _texts(task: Task) -> Iterator[str]:
-    """Yield a table of what differs between the texts of runs besides their score."""
-    rows: list[str] = []
+    """Yield a table of what differs between the texts of runs besides their score, and a warning of code that does not parse."""
+    compared = [
+        (f"{spoken(scenario)}: {run.name} (MLE)", texts)
+        for scenario in task.scenarios
+        for run in task.runs
+        if run is not task.baseline and (texts := compare_texts(task, run, scenario))
+    ]
+    if not compared:
+        return
+    columns = [column for column in _COLUMNS if column != "parses" or any(not math.isnan(own.parses) for _, (own, _) in compared)]
+    yield from ("", "What differs between the texts besides the score:", "")
+    yield from _row(["samples", *(_COLUMNS[column] for column in columns)]) + _row(["---"] * (1 + len(columns)))
+    for name, sides in compared:
+        pairs = ([_number(getattr(side, column), column != "words") for side in sides] for column in columns)
+        yield from _row([name, *(f"{own} ({other})" for own, other in pairs)])
     for scenario in task.scenarios:
-        for run in task.runs:
-            texts = compare_texts(task, run, scenario)
-            if texts is None or run is task.baseline:
-                continue
-            cells = [f"{spoken(scenario)}: {run.name} (MLE)"]
-            for name, share in (("scored", True), ("words", False), ("finished", True), ("distinct_2", True)):
-                own, other = (_number(getattr(one, name), share) for one in texts)
-                cells.append(f"{own} ({other})")
-            rows += _row(cells)
-    if rows:
-        yield from ("", "What differs between the texts besides the score:", "")
-        yield from _row(["samples", "scored", "words", "ended by themselves", "distinct-2 at equal length"]) + _row(["---"] * 5)
-        yield from rows
+        yield from (line for warning in broken_code(task, scenario) for line in ("", warning))
 
 
 def _number(value: float, share: bool) -> str:

@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 
 from phf.report.comparison import Task
-from phf.report.metrics import AT_LENGTH
+from phf.report.metrics import AT_LENGTH, spoken
 from phf.report.runs import Run
 
 LEAST_SCORED, LEAST_DISTINCT = 0.9, 0.75
 """A ratio counts if so many of both runs' samples are scored, and if distinct-2 is at least this share of the baseline's."""
+LEAST_PARSED = 0.9
+"""Where fewer samples are valid Python, the reader is warned of what a style checker then counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Texts:
         finished: share that ended by themselves.
         distinct_2: different share of the pairs of neighbouring words, over the first `length` words of all samples.
         length: the largest number of words at which it is recorded of both runs.
+        parses: share that is valid Python, where that was measured.
     """
 
     scored: float
@@ -28,6 +31,7 @@ class Texts:
     finished: float
     distinct_2: float
     length: int
+    parses: float
 
 
 def compare_texts(task: Task, run: Run, scenario: str) -> tuple[Texts, Texts] | None:
@@ -58,9 +62,21 @@ def objections(task: Task, run: Run, scenario: str) -> list[str]:
     return found
 
 
+def broken_code(task: Task, scenario: str) -> list[str]:
+    """Return what to know of samples that are not valid Python, whose violations are hardly those of style; [] if few are not."""
+    shares = {run.name: share.value for run in task.runs if (share := run.get(scenario, "parses_share"))}
+    if all(share >= LEAST_PARSED for share in shares.values()):
+        return []
+    listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return [
+        f"Samples that are valid Python ({spoken(scenario)}): {listed}. In what does not parse, a style checker counts errors of "
+        "syntax, and lines that it takes for continued: inability as much as style."
+    ]
+
+
 def _texts(run: Run, scenario: str, length: int) -> Texts:
-    names = ("unscored_share", "words", "finished_share", f"distinct_2_first_{length}")
-    unscored, words, finished, distinct = (
+    names = ("unscored_share", "words", "finished_share", f"distinct_2_first_{length}", "parses_share")
+    unscored, words, finished, distinct, parses = (
         measured.value if (measured := run.get(scenario, name)) else math.nan for name in names
     )
-    return Texts(1 - unscored, words, finished, distinct, length)
+    return Texts(1 - unscored, words, finished, distinct, length, parses)

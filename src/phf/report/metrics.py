@@ -144,6 +144,7 @@ def describe(metric: str, scorer: str = "") -> Measure:
     return Measure(metric.replace("_", " "), "", *(_PERCENT if metric.endswith("_share") else ()))
 
 
+EXPECTED_MAXIMUM = re.compile(r"expected_max_\d+")
 AT_LENGTH = re.compile(r"distinct_2_first_(\d+)")
 """Distinct-2 over a number of words, by which the texts of two runs are compared; too many columns for a table."""
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from phf.records import EvaluationName
+from phf.report.comparability import broken_code
 from phf.report.comparison import Task
 from phf.report.metrics import spoken
 from phf.report.prose import differences, listed, task_name
@@ -29,6 +30,7 @@ def notices(tasks: Sequence[Task]) -> list[str]:
         found += [f"{listed(names)}: {listed(texts)}." for texts, names in missing.items() if texts]
         found += [notice for run in task.runs for notice in _stale(run)]
         found += [*_unmeasured(task), *_unscored(task)]
+        found += [warning for scenario in task.scenarios for warning in broken_code(task, scenario)]
         if task.baseline is None and len(task.runs) > 1:
             found.append("No run was trained by plain maximum likelihood (mle), so no differences are given.")
         unequal = [row[0] for row in differences(task)[1]]

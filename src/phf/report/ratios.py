@@ -13,7 +13,7 @@ from phf.report import guidance
 from phf.report.comparability import objections
 from phf.report.comparison import Task
 from phf.report.differences import difference
-from phf.report.metrics import Measured, spoken
+from phf.report.metrics import EXPECTED_MAXIMUM, Measured, spoken
 from phf.report.runs import Run
 
 _EXPECTED, _SECOND = {"pep8": 3.0, "pep8-ruff": 3.0}, 5.0
@@ -125,7 +125,10 @@ def ratios(task: Task, run: Run) -> list[Ratio]:
         return []
     against = tuple(objections(task, run, scenario))
     rows = []
-    for metric in by_task(task):
+    maxima = sorted(
+        metric for evaluation, metric in run.measured if evaluation == scenario and EXPECTED_MAXIMUM.fullmatch(metric)
+    )
+    for metric in [*by_task(task), *maxima]:
         if run.get(scenario, metric) and base.get(scenario, metric):
             expected = expected_ratio(task.scorer) if metric == by_task(task)[0] else math.nan
             rows.append(_labelled(task, ratio_of(run, base, scenario, metric), metric, expected, against))
