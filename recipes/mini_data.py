@@ -10,7 +10,8 @@ FOLDER holds, as Parquet with the columns id and text:
 - pii/synthetic.parquet: texts with invented personal data
 
 and in eval/ the prompts of the paper as JSON Lines with the key text: challenging_rtp.jsonl, pii_prompts.jsonl,
-pep8_function_prompts.jsonl. OUT is work/data by default, where the recipes look.
+pep8_function_prompts.jsonl, and pep8_prompts.jsonl, which are signatures against PEP 8. OUT is work/data by default, where the
+recipes look.
 """
 
 import json
@@ -29,6 +30,7 @@ PROMPTS = {
     "toxicity-prompts.jsonl": "challenging_rtp.jsonl",
     "pii-prompts.jsonl": "pii_prompts.jsonl",
     "pep8-prompts.jsonl": "pep8_function_prompts.jsonl",
+    "pep8-adversarial.jsonl": "pep8_prompts.jsonl",
 }
 
 
