@@ -24,7 +24,7 @@ from phf.artifacts import write_table
 from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext, Workload
 from phf.hub import load_table
-from phf.lm import LanguageModel, Sampling
+from phf.lm import Ban, LanguageModel, Sampling
 from phf.machine import usable_cores
 from phf.records import Record
 from phf.sandbox import BROKEN, CALL, PASSED, READY, REFUSED, Died, Sandbox, TimedOut, pack, unpack
@@ -98,7 +98,7 @@ class HumanEval:
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     max_tokens: config.Count = 512
     batch: config.Count = 64
-    ban: Literal["all", "others", "auto"] = "auto"
+    ban: Ban = "auto"
     timeout: Annotated[float, Field(gt=0)] = 3.0
     memory: config.Count = sandbox.MEMORY
     workers: config.Count | None = None

@@ -6,6 +6,7 @@ from typing import Any
 from phf.errors import InputError
 from phf.lm.address import SERVER, check_spec
 from phf.lm.protocol import (
+    Ban,
     ChecksPrompts,
     Completion,
     LanguageModel,
@@ -32,6 +33,7 @@ __all__ = [
     "CONTROL_TOKENS",
     "NO_CONTROL",
     "SERVER",
+    "Ban",
     "Checkpoint",
     "ChecksPrompts",
     "Completion",

@@ -21,6 +21,7 @@ from phf.lm.guidance import Guidance
 from phf.lm.logprobs import Window, cut_into_windows, read, window_size
 from phf.lm.protocol import Completion, Likelihood, Placement, Sampling
 from phf.lm.resolve import Checkpoint, fingerprint_of
+from phf.lm.text_pieces import TextPieces
 from phf.lm.weights import end_tokens, load_causal_model
 from phf.tokens import load_tokenizer
 
@@ -211,6 +212,11 @@ class LocalModel:
         on_token: Callable[[int, str], None] | None,
     ) -> list[Completion]:
         guidance = self._guidance(sampling.guidance)
+        if guidance is not None and sampling.ban == "reject":
+            raise InputError(
+                "ban is 'reject' and guidance is given: under guidance a new segment is one choice, so that no sample can be "
+                "rejected for its control token; leave out one of them, or set ban to 'others'"
+            )
         placement = self._placement_of(sampling)
         distinct: dict[str, Prompt] = {
             text: self.encoder.prompt(text, placement, sampling.max_tokens, sampling.count_prompt)
@@ -226,16 +232,27 @@ class LocalModel:
                         "min_tokens, %d, are left", cramped, len(prompts), sampling.max_tokens, sampling.min_tokens)  # fmt: skip
         tokens, limits = [distinct[text].tokens for text in prompts], [distinct[text].limit for text in prompts]
         decode = self.encoder.decode
-        pieces = None if on_token is None else _TextPieces(lambda index, after: decode(tokens[index], after), on_token)
+        pieces = None if on_token is None else TextPieces(lambda index, after: decode(tokens[index], after), on_token)
         banned = self.encoder.banned(placement)
+        rejected = banned if sampling.ban == "reject" and self.control_id is not None else []
         try:
             samples = sampler.generate(
-                self.model, tokens, sampling, self.ends, banned, on_progress, guidance, pieces, limits=limits
+                self.model,
+                tokens,
+                sampling,
+                self.ends,
+                [] if rejected else banned,
+                on_progress,
+                guidance,
+                pieces,
+                limits,
+                rejected,
             )
         except InputError as error:
             raise InputError(f"{self.checkpoint}: {error}; try an earlier checkpoint") from None
         return [
-            Completion(decode(prompt, sample.tokens), sample.finished) for prompt, sample in zip(tokens, samples, strict=True)
+            Completion(decode(prompt, sample.tokens), sample.finished, sample.tries)
+            for prompt, sample in zip(tokens, samples, strict=True)
         ]
 
     def _windows(self, document: int, stream: Stream, placement: Placement) -> Iterator[Window]:
@@ -253,7 +270,7 @@ class LocalModel:
 
     def _placement_of(self, sampling: Sampling) -> Placement:
         """Return where the control token stands in what is sampled so."""
-        others = sampling.ban == "others" or (sampling.ban == "auto" and self.placement == "every")
+        others = sampling.ban in ("others", "reject") or (sampling.ban == "auto" and self.placement == "every")
         return "every" if others else "start"
 
     def _guidance(self, gamma: float | None) -> Guidance | None:
@@ -273,23 +290,3 @@ def _shared(tokens: Sequence[int], head: Sequence[int]) -> int:
     """Count the tokens at the beginning that two lists share."""
     length = min(len(tokens), len(head))
     return next((position for position in range(length) if tokens[position] != head[position]), length)
-
-
-class _TextPieces:
-    """Passes samples on as text while their tokens are sampled, in whole characters."""
-
-    def __init__(self, decode: Callable[[int, list[int]], str], on_token: Callable[[int, str], None]) -> None:
-        self.decode, self.on_token = decode, on_token
-        self.tokens: dict[int, list[int]] = {}
-        self.passed_on: dict[int, int] = {}
-
-    def __call__(self, index: int, token: int | None) -> None:
-        tokens = self.tokens.setdefault(index, [])
-        if token is not None:
-            tokens.append(token)
-        text = self.decode(index, tokens)
-        length = self.passed_on.get(index, 0)
-        # The last character may be the first bytes of one that the next token completes.
-        if len(text) > length and (token is None or not text.endswith("\ufffd")):
-            self.on_token(index, text[length:])
-            self.passed_on[index] = len(text)

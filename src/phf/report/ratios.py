@@ -119,7 +119,7 @@ def ratio_of(run: Run, baseline: Run, evaluation: str, metric: str, of: str = ""
 
 
 def ratios(task: Task, run: Run) -> list[Ratio]:
-    """Return every ratio of a run to MLE without a prompt: by the task's scorer, by second ones, and under guidance."""
+    """Return every ratio of a run to MLE: by the task's scorer, by second ones, in each other scenario, and under guidance."""
     base, scenario = task.baseline, task.split(task.y)[0]
     if base is None:
         return []
@@ -133,6 +133,13 @@ def ratios(task: Task, run: Run) -> list[Ratio]:
             expected = expected_ratio(task.scorer) if metric == by_task(task)[0] else math.nan
             rows.append(_labelled(task, ratio_of(run, base, scenario, metric), metric, expected, against))
     rows += second_ratios(task, run)
+    rows += [
+        _replaced(ratio_of(run, base, other, metric), f"{task.describe(metric).words}, {spoken(other)}", math.nan, why)
+        for other in task.scenarios
+        for metric in by_task(task)[:1]
+        if other != scenario and run.get(other, metric) and base.get(other, metric)
+        for why in [objections(task, run, other)]
+    ]
     for gamma, evaluation in next((steps for one, steps in task.guided if one is run), []):
         metric = by_task(task)[0]
         if gamma != 1 and run.get(evaluation, metric) and base.get(scenario, metric):

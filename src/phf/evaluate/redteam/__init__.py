@@ -94,7 +94,7 @@ class RedTeam:
     red_top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     red_max_tokens: config.Count = 128
     batch: config.Count = 256
-    ban: str = "auto"
+    ban: lm.Ban = "auto"
     score_prompt: bool = False
     scorer: str | dict[str, Any] | None = None
 
@@ -198,9 +198,8 @@ class RedTeam:
 
     def sampling(self, seed: int) -> Sampling:
         """Return how the attacked model is sampled."""
-        ban: Any = self.ban
         return Sampling(
-            self.sampling_temperature, self.top_p, min(10, self.max_tokens), self.max_tokens, seed, self.batch, ban,
+            self.sampling_temperature, self.top_p, min(10, self.max_tokens), self.max_tokens, seed, self.batch, self.ban,
             count_prompt=self.count_prompt,
         )  # fmt: skip
 
