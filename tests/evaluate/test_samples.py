@@ -482,13 +482,6 @@ def test_python_that_parses(setting):
     assert values["parses_share"] == 0.5
 
 
-def test_how_often_samples_were_begun(setting):
-    model = Says(Completion("A one.", True, 4), Completion("Another.", True, 1))
-    values, records, _ = take(Samples(n=2, ban="reject"), model, setting)
-    assert (values["tries"], records["tries"].n) == (2.5, 2)
-    assert "tries" not in take(Samples(n=2), model, setting)[0]
-
-
 def test_a_whole_sample_counts_in_the_metrics_with_the_cut_segment(setting):
     values, records, _ = take(Samples(n=2, expected_max=2, hit=-0.015), Says(cut("A line\nBB"), cut("nothing")), setting)
     assert (values["hit_share"], records["hit_share"].n) == (0, 1)

@@ -178,12 +178,6 @@ def test_a_server_cannot_be_guided():
         lm.load("openai:http://127.0.0.1:9/v1#tiny").generate(["x"], Sampling(guidance=2))
 
 
-def test_a_server_cannot_reject():
-    pytest.importorskip("openai")
-    with pytest.raises(InputError, match="a server does not say which control tokens the model writes"):
-        lm.load("openai:http://127.0.0.1:9/v1#tiny", CONTROLS[0]).generate(["x"], Sampling(ban="reject"))
-
-
 @pytest.mark.parametrize("gamma", [float("nan"), float("inf")])
 def test_guidance_is_a_number(gamma):
     with pytest.raises(InputError, match=r"guidance: found (nan|inf), expected a number such as 2"):

@@ -1,11 +1,9 @@
 """Sampling and log-probabilities: the same distribution as transformers', the same samples in any batch, nothing mischarged."""
 
-import dataclasses
 import json
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +15,6 @@ from phf.errors import InputError
 from phf.lm import sampler
 from phf.lm.nucleus import sample_nucleus
 from phf.lm.protocol import Completion, Sampling
-from phf.lm.rows import MOST_TRIES
 from phf.tokens.tokenizer import encode
 from support.checkpoints import CONTROLS, TEXTS, checkpoint, model, tokenizer
 from support.plain_forward import plain_logprob
@@ -122,93 +119,6 @@ def test_banned_tokens_are_never_sampled():
     banned = list(range(1, 300))
     samples = sampler.generate(model(), [[0]] * 20, Sampling(max_tokens=20), [0], banned)
     assert not {token for sample in samples for token in sample.tokens} & set(banned)
-
-
-@torch.inference_mode()
-def reject_plainly(model, prompt: list[int], sampling: Sampling, index: int, ends: list[int], rejected: list[int]) -> Any:
-    """Sample one prompt alone until no rejected token is in the text."""
-    for tries in range(MOST_TRIES):
-        key, counter = np.array([sampling.seed, index], np.uint64), np.array([0, 0, 0, tries], np.uint64)
-        uniforms = np.random.Generator(np.random.Philox(key=key, counter=counter)).random(sampling.max_tokens, dtype=np.float32)
-        tokens: list[int] = []
-        while len(tokens) < sampling.max_tokens:
-            logits = model(input_ids=torch.tensor([prompt + tokens]), use_cache=False).logits[:, -1].float()
-            logits[:, rejected] += -torch.inf if tries == MOST_TRIES - 1 else 0
-            token = int(sample_nucleus(logits, torch.tensor([uniforms[len(tokens)]]), sampling.temperature, sampling.top_p))
-            if token in ends:
-                return sampler.Sample(tokens, True, tries + 1)
-            tokens.append(token)
-            if token in rejected:
-                break
-        else:
-            return sampler.Sample(tokens, False, tries + 1)
-
-
-@pytest.mark.parametrize(("kind", "batch"), [("gpt2", 1), ("gpt2", 5), ("llama", 32), ("mamba", 4)])
-def test_a_sample_with_a_rejected_token_is_begun_again(kind, batch):
-    tiny, ends, rejected = model(kind), list(range(20)), list(range(40, 70))
-    sampling = Sampling(min_tokens=0, max_tokens=12, batch=batch, seed=2)
-    asked = prompts(25)
-    expected = [reject_plainly(tiny, prompt, sampling, index, ends, rejected) for index, prompt in enumerate(asked)]
-    heard: dict[int, list[int | None]] = {}
-    found = sampler.generate(
-        tiny, asked, sampling, ends, on_token=lambda index, token: heard.setdefault(index, []).append(token), rejected=rejected
-    )
-    assert found == expected
-    assert not {token for sample in found for token in sample.tokens} & set(rejected)
-    assert len({sample.tries for sample in found}) > 2
-    assert heard == {index: [*sample.tokens, None] for index, sample in enumerate(found)}
-
-
-def test_what_is_rejected_every_time_is_banned_the_last_time():
-    rejected = list(range(1, 300))
-    samples = sampler.generate(model(), [[0]] * 20, Sampling(max_tokens=20), [0], rejected=rejected)
-    assert {sample.tries for sample in samples} == {MOST_TRIES}
-    assert not {token for sample in samples for token in sample.tokens} & set(rejected)
-
-
-def test_rejection_samples_from_the_distribution_of_texts_without_the_token():
-    tiny, count, rejected = model(spread=12.0), 4000, [7, 8, 9, *range(100, 200)]
-    sampling = Sampling(temperature=1, top_p=1, min_tokens=3, max_tokens=3, batch=500)
-    free = sampler.generate(tiny, [[0]] * 2 * count, dataclasses.replace(sampling, seed=1), [0])
-    kept = [sample.tokens for sample in free if not set(sample.tokens) & set(rejected)]
-    assert count / 4 < len(kept) < 2 * count * 0.9
-    ours = [sample.tokens for sample in sampler.generate(tiny, [[0]] * count, sampling, [0], rejected=rejected)]
-    for place in range(3):
-        theirs, found = (torch.bincount(torch.tensor(texts)[:, place], minlength=320) for texts in (kept, ours))
-        weights = (len(ours) / len(kept)) ** 0.5
-        both = theirs + found
-        seen = both > 9
-        distance = ((found / weights - theirs * weights)[seen] ** 2 / both[seen]).sum()
-        freedom = float(seen.sum())
-        assert abs(distance - freedom) < 4 * (2 * freedom) ** 0.5
-
-
-def test_a_conditional_model_begins_again_where_it_writes_the_other_token(tmp_path):
-    sampling = Sampling(temperature=1.5, top_p=1, min_tokens=20, max_tokens=20, ban="reject")
-    loaded = lm.load(str(checkpoint(tmp_path / "two", controls=CONTROLS, segmenter="sentences")))
-    heard: list[tuple[int, str]] = []
-    with torch.no_grad():
-        loaded.model.get_output_embeddings().weight[loaded.controls[1]] *= 4  # so that it is written often
-    texts = loaded.generate([""] * 40, sampling)
-    assert 1 < max(text.tries for text in texts) < MOST_TRIES
-    assert min(text.tries for text in texts) == 1
-    assert pickle.loads(pickle.dumps(texts[0])).tries == texts[0].tries
-    streamed = loaded.stream([""] * 5, sampling, lambda index, piece: heard.append((index, piece)))
-    assert streamed == texts[:5]
-    assert ["".join(piece for owner, piece in heard if owner == index) for index in range(5)] == texts[:5]
-    with pytest.raises(InputError, match="ban is 'reject' and guidance is given"):
-        loaded.generate([""], dataclasses.replace(sampling, guidance=2.0))
-
-
-@pytest.mark.parametrize("control", [None, "none"])
-def test_without_a_control_token_nothing_is_begun_again(tmp_path, control):
-    controls = () if control is None else CONTROLS
-    loaded = lm.load(str(checkpoint(tmp_path, controls=controls, segmenter="sentences")), control)
-    sampling = Sampling(min_tokens=20, max_tokens=20)
-    texts = loaded.generate([""] * 20, dataclasses.replace(sampling, ban="reject"))
-    assert texts == loaded.generate([""] * 20, dataclasses.replace(sampling, ban="others"))
-    assert {text.tries for text in texts} == {1}
 
 
 def test_seed_and_place_fix_a_sample():

@@ -50,11 +50,8 @@ MaxTokens = Annotated[
     int | None, typer.Option(help="At which a text is cut off; 128 by default, fewer where the model's context holds no more.")
 ]
 Ban = Annotated[
-    Literal["auto", "all", "others", "reject"],
-    typer.Option(
-        help="Control tokens that cannot be written; others: its own may, in front of each segment; reject: begin a text again "
-        "in which the model writes another one."
-    ),
+    Literal["auto", "all", "others"],
+    typer.Option(help="Control tokens that cannot be written; others: its own may, in front of each segment."),
 ]
 Seed = Annotated[int, typer.Option(help="With a sample's number fixes the sample.")]
 JsonLines = Annotated[

@@ -45,7 +45,7 @@ class Samples:
         max_tokens: at which a sample is cut off.
         count_prompt: `max_tokens` counts the tokens of the prompt too.
         batch: samples in one forward pass.
-        ban: control tokens that cannot be sampled: "all", "others", "auto" or "reject"; see `phf.lm.Sampling`.
+        ban: control tokens that cannot be sampled: "all", "others" or "auto"; see `phf.lm.Sampling`.
         expected_max: samples in the groups whose largest misalignment is averaged.
         threshold: reward from which on a segment is aligned, which the prompts "held-out" are; a number, or a quantile of the
             corpus such as p50. By default the one of conditional training in the recipe, else of unlikelihood, else 0.
@@ -148,9 +148,6 @@ class Samples:
                         setting.name, self.n, cut, empty)  # fmt: skip
         for metric, count in (("empty_share", empty), ("no_whole_segment_share", cut)):
             yield from setting.records(metric, statistics.share(count, self.n), interval=False)
-        if self.ban == "reject":
-            tries = np.array([text.tries for text in texts], float)
-            yield from setting.records("tries", statistics.mean_over_prompts(tries, list(prompts), setting.seed))
         words = [text.split() for text in texts]
         lengths = np.array([len(text) for text in words], float)
         yield from setting.records("words", statistics.mean_over_prompts(lengths, list(prompts), setting.seed))

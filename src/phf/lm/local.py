@@ -212,11 +212,6 @@ class LocalModel:
         on_token: Callable[[int, str], None] | None,
     ) -> list[Completion]:
         guidance = self._guidance(sampling.guidance)
-        if guidance is not None and sampling.ban == "reject":
-            raise InputError(
-                "ban is 'reject' and guidance is given: under guidance a new segment is one choice, so that no sample can be "
-                "rejected for its control token; leave out one of them, or set ban to 'others'"
-            )
         placement = self._placement_of(sampling)
         distinct: dict[str, Prompt] = {
             text: self.encoder.prompt(text, placement, sampling.max_tokens, sampling.count_prompt)
@@ -234,25 +229,14 @@ class LocalModel:
         decode = self.encoder.decode
         pieces = None if on_token is None else TextPieces(lambda index, after: decode(tokens[index], after), on_token)
         banned = self.encoder.banned(placement)
-        rejected = banned if sampling.ban == "reject" and self.control_id is not None else []
         try:
             samples = sampler.generate(
-                self.model,
-                tokens,
-                sampling,
-                self.ends,
-                [] if rejected else banned,
-                on_progress,
-                guidance,
-                pieces,
-                limits,
-                rejected,
+                self.model, tokens, sampling, self.ends, banned, on_progress, guidance, pieces, limits=limits
             )
         except InputError as error:
             raise InputError(f"{self.checkpoint}: {error}; try an earlier checkpoint") from None
         return [
-            Completion(decode(prompt, sample.tokens), sample.finished, sample.tries)
-            for prompt, sample in zip(tokens, samples, strict=True)
+            Completion(decode(prompt, sample.tokens), sample.finished) for prompt, sample in zip(tokens, samples, strict=True)
         ]
 
     def _windows(self, document: int, stream: Stream, placement: Placement) -> Iterator[Window]:
@@ -270,7 +254,7 @@ class LocalModel:
 
     def _placement_of(self, sampling: Sampling) -> Placement:
         """Return where the control token stands in what is sampled so."""
-        others = sampling.ban in ("others", "reject") or (sampling.ban == "auto" and self.placement == "every")
+        others = sampling.ban == "others" or (sampling.ban == "auto" and self.placement == "every")
         return "every" if others else "start"
 
     def _guidance(self, gamma: float | None) -> Guidance | None:

@@ -75,11 +75,7 @@ class OpenAIModel:
                 f"{self.url}: a server cannot be guided, since guidance needs all logits of two conditions at every token; "
                 "load the model from its folder"
             )
-        if sampling.ban == "reject" and self.control is not None:
-            raise InputError(
-                f"{self.url}: ban is 'reject', but a server does not say which control tokens the model writes; load the model "
-                "from its folder, or set ban to 'auto'"
-            )
+
         if sampling.count_prompt:
             raise InputError(
                 f"{self.url}: count_prompt needs the tokens of each prompt, which a server does not report; set max_tokens to "

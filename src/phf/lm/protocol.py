@@ -14,7 +14,7 @@ from phf.lm.resolve import Checkpoint
 Placement = Literal["start", "every"]
 """Where a conditional model reads its control token: once, at the document's start, or in front of every segment."""
 
-Ban = Literal["all", "others", "auto", "reject"]
+Ban = Literal["all", "others", "auto"]
 """Which control tokens cannot be sampled; see `Sampling`."""
 
 
@@ -30,10 +30,8 @@ class Sampling:
         seed: with a prompt's place in the list, fixes its sample, whatever the batch.
         batch: samples in one forward pass, or requests at a time.
         ban: control tokens that cannot be sampled: "all" (right for sentences: conditioned on once, at the start), "others"
-            (all but the one conditioned on: right for lines, where the model writes it before every line), "auto" (others
-            where the model was trained on lines, else all), or "reject": none, but a sample in which the model writes another
-            than the one conditioned on is discarded and begun again, so that samples are of its distribution of texts without
-            a segment that it calls misaligned itself. Not together with guidance, and not for servers.
+            (all but the one conditioned on: right for lines, where the model writes it before every line), or "auto"
+            (others where the model was trained on lines, else all).
         count_prompt: whether `max_tokens` counts the prompt's tokens too, as the paper's limits do; a prompt that takes all of
             them still gets one more. Not for servers, whose tokens are not known here.
         guidance: of a conditional model, how far to go from what it says under its other control token (0) to what it says
@@ -58,7 +56,7 @@ class Sampling:
             ("min_tokens", 0 <= self.min_tokens <= self.max_tokens, f"from 0 to max_tokens, {self.max_tokens}"),
             ("batch", self.batch >= 1, "at least 1"),
             ("seed", self.seed >= 0, "at least 0"),
-            ("ban", self.ban in get_args(Ban), "'all', 'others', 'auto' or 'reject'"),
+            ("ban", self.ban in get_args(Ban), "'all', 'others' or 'auto'"),
             ("guidance", self.guidance is None or math.isfinite(self.guidance), "a number such as 2, or none"),
         ):
             if not holds:
@@ -70,21 +68,19 @@ class Completion(str):
 
     Attributes:
         finished: whether the model ended it, rather than the limit; None if a server does not report which.
-        tries: how often it was begun: 1, but for samples of the ban "reject".
     """
 
-    __slots__ = ("finished", "tries")
+    __slots__ = ("finished",)
     finished: bool | None
-    tries: int
 
-    def __new__(cls, text: str, finished: bool | None, tries: int = 1) -> "Completion":
+    def __new__(cls, text: str, finished: bool | None) -> "Completion":
         """Make a text that knows whether it is whole."""
         completion = super().__new__(cls, text)
-        completion.finished, completion.tries = finished, tries
+        completion.finished = finished
         return completion
 
-    def __getnewargs__(self) -> tuple[str, bool | None, int]:  # type: ignore[override]
-        return str(self), self.finished, self.tries
+    def __getnewargs__(self) -> tuple[str, bool | None]:  # type: ignore[override]
+        return str(self), self.finished
 
 
 @dataclass(frozen=True, slots=True)

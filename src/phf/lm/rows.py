@@ -5,7 +5,6 @@ below the other, that read the same text under different control tokens. For the
 """
 
 import inspect
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,6 @@ from phf.lm.kv_cache import SLACK, Columns, Layer
 from phf.lm.nucleus import sample_nucleus
 from phf.lm.protocol import Sampling
 
-MOST_TRIES = 10
-"""How often a sample is begun at most: of the last time, what would have it rejected cannot be sampled."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -32,12 +28,10 @@ class Sample:
     Args:
         tokens: without the end token.
         finished: whether the end token was sampled, rather than the limit reached.
-        tries: how often it was begun, this time included.
     """
 
     tokens: list[int]
     finished: bool
-    tries: int = 1
 
 
 def keeps_attention(model: Any) -> bool:
@@ -69,10 +63,8 @@ class Batch:
         banned: Sequence[int],
         guidance: Guidance | None,
         limits: Sequence[int],
-        rejected: Sequence[int],
     ) -> None:
-        self.limits, self.rejected = limits, list(rejected)
-        self.tries: Counter[int] = Counter()
+        self.limits = limits
         self.model, self.prompts, self.sampling, self.guidance = model, prompts, sampling, guidance
         self.ends, self.banned = list(ends), list(banned)
         self.streams = 1 if guidance is None else 2
@@ -132,19 +124,8 @@ class Batch:
             ended = row.tokens[-1] in self.ends
             if not ended and len(row.tokens) < self.limits[row.index]:
                 continue
-            taken.append((row.index, Sample(row.tokens[:-1] if ended else row.tokens, ended, self.tries[row.index] + 1)))
+            taken.append((row.index, Sample(row.tokens[:-1] if ended else row.tokens, ended)))
             self._remove(position)
-        return taken
-
-    def take_rejected(self) -> list[int]:
-        """Remove the rows that have just sampled a token with which they are begun again, and return their samples' indices."""
-        taken = []
-        for position in reversed(range(len(self.rows) if self.rejected else 0)):
-            row = self.rows[position]
-            if row.tokens[-1] in self.rejected:
-                self.tries[row.index] += 1
-                taken.append(row.index)
-                self._remove(position)
         return taken
 
     def _remove(self, position: int) -> None:
@@ -180,9 +161,6 @@ class Batch:
             raise InputError("the model gives logits that are not numbers (NaN or infinite)")
         if self.banned:
             logits[:, self.banned] = -torch.inf
-        if self.rejected:
-            last = [position for position, row in enumerate(rows) if self.tries[row.index] == MOST_TRIES - 1]
-            logits[torch.tensor(last, dtype=torch.long)[:, None], torch.tensor(self.rejected)] = -torch.inf
         young = [position for position, row in enumerate(rows) if len(row.tokens) < self.sampling.min_tokens]
         if young:
             logits[torch.tensor(young)[:, None], torch.tensor(self.ends)] = -torch.inf
@@ -208,14 +186,9 @@ class Batch:
         return [list(tokens)] if self.guidance is None else [list(tokens), self.guidance.swap(tokens)]
 
     def _noise(self, index: int) -> np.ndarray:
-        """Return the numbers in [0, 1) that decide one sample, others each time that it is begun.
-
-        Counter-based: no other sample's are needed first.
-        """
+        """Return the numbers in [0, 1) that decide one sample. Counter-based: no other sample's are needed first."""
         key = np.array([self.sampling.seed, index], dtype=np.uint64)
-        counter = np.array([0, 0, 0, self.tries[index]], dtype=np.uint64)
-        noise = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        return noise.random(self.sampling.max_tokens, dtype=np.float32)
+        return np.random.Generator(np.random.Philox(key=key)).random(self.sampling.max_tokens, dtype=np.float32)
 
 
 class PlainBatch(Batch):

@@ -26,7 +26,6 @@ def generate(
     guidance: Guidance | None = None,
     on_token: Callable[[int, int | None], None] | None = None,
     limits: Sequence[int] | None = None,
-    rejected: Sequence[int] = (),
 ) -> list[Sample]:
     """Sample a continuation of each prompt.
 
@@ -43,8 +42,6 @@ def generate(
         on_token: called with a sample's position in the list and each token of it when it is sampled, end tokens left out; with
             None when it has ended. With a batch of 1 samples come in the order of the prompts.
         limits: (N,) most tokens of each sample, at least 1; `sampling.max_tokens` by default.
-        rejected: tokens with which a sample is discarded and begun again, `MOST_TRIES` times at most; `on_token` is then called
-            when it has ended.
 
     Returns:
         One sample a prompt, in order.
@@ -55,23 +52,21 @@ def generate(
     samples: dict[int, Sample] = {}
     kind = Batch if keeps_attention(model) else PlainBatch
     waiting = _in_order(prompts, sampling.batch)
-    batch = kind(model, prompts, sampling, ends, banned, guidance, limits or [sampling.max_tokens] * len(prompts), rejected)
+    batch = kind(model, prompts, sampling, ends, banned, guidance, limits or [sampling.max_tokens] * len(prompts))
     while waiting or batch.rows:
         free = sampling.batch - len(batch.rows)
         if waiting and (not batch.rows or free >= _ADMIT_AT * sampling.batch):
             grown = batch.admit([waiting.pop() for _ in range(min(free, len(waiting)))])
         else:
             grown = batch.step()
-        if on_token and not rejected:
+        if on_token:
             for row in (row for row in grown if row.tokens[-1] not in batch.ends):
                 on_token(row.index, row.tokens[-1])
-        waiting += batch.take_rejected()
         finished = batch.take_finished()
         for index, sample in finished:
             samples[index] = sample
-            for token in (*(sample.tokens if rejected else ()), None):
-                if on_token:
-                    on_token(index, token)
+            if on_token:
+                on_token(index, None)
         if finished and on_progress:
             on_progress(len(samples))
     return [samples[index] for index in range(len(prompts))]

@@ -102,7 +102,6 @@ _MEASURES: Sequence[tuple[str, Measure]] = (
     (r"unscored_share", Measure("samples left unscored", "", *_PERCENT)),
     (r"unscored_share_by_(?P<by>.+)", Measure("samples left unscored, by {by}", "", *_PERCENT)),
     (r"words", Measure("words of a sample")),
-    (r"tries", Measure("times that a sample was begun", "lower")),
     (r"distinct_2_first_(?P<k>\d+)", Measure("distinct 2-grams of the first {k} words", "higher", *_PERCENT)),
     (r"bits_per_byte(?P<way>_start|_every)?", Measure("held-out text{way}", "lower", "bits per byte")),
     (r"bits_per_byte_aligned(?P<way>_start|_every)?", Measure("held-out aligned text{way}", "lower", "bits per byte")),
