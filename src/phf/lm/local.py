@@ -21,7 +21,6 @@ from phf.lm.guidance import Guidance
 from phf.lm.logprobs import Window, cut_into_windows, read, window_size
 from phf.lm.protocol import Completion, Likelihood, Placement, Sampling
 from phf.lm.resolve import Checkpoint, fingerprint_of
-from phf.lm.text_pieces import TextPieces
 from phf.lm.weights import end_tokens, load_causal_model
 from phf.tokens import load_tokenizer
 
@@ -227,7 +226,7 @@ class LocalModel:
                         "min_tokens, %d, are left", cramped, len(prompts), sampling.max_tokens, sampling.min_tokens)  # fmt: skip
         tokens, limits = [distinct[text].tokens for text in prompts], [distinct[text].limit for text in prompts]
         decode = self.encoder.decode
-        pieces = None if on_token is None else TextPieces(lambda index, after: decode(tokens[index], after), on_token)
+        pieces = None if on_token is None else _TextPieces(lambda index, after: decode(tokens[index], after), on_token)
         banned = self.encoder.banned(placement)
         try:
             samples = sampler.generate(
@@ -274,3 +273,23 @@ def _shared(tokens: Sequence[int], head: Sequence[int]) -> int:
     """Count the tokens at the beginning that two lists share."""
     length = min(len(tokens), len(head))
     return next((position for position in range(length) if tokens[position] != head[position]), length)
+
+
+class _TextPieces:
+    """Passes samples on as text while their tokens are sampled, in whole characters."""
+
+    def __init__(self, decode: Callable[[int, list[int]], str], on_token: Callable[[int, str], None]) -> None:
+        self.decode, self.on_token = decode, on_token
+        self.tokens: dict[int, list[int]] = {}
+        self.passed_on: dict[int, int] = {}
+
+    def __call__(self, index: int, token: int | None) -> None:
+        tokens = self.tokens.setdefault(index, [])
+        if token is not None:
+            tokens.append(token)
+        text = self.decode(index, tokens)
+        length = self.passed_on.get(index, 0)
+        # The last character may be the first bytes of one that the next token completes.
+        if len(text) > length and (token is None or not text.endswith("\ufffd")):
+            self.on_token(index, text[length:])
+            self.passed_on[index] = len(text)

@@ -103,8 +103,8 @@ def _texts(task: Task) -> Iterator[str]:
     for name, sides in compared:
         pairs = ([_number(getattr(side, column), column != "words") for side in sides] for column in columns)
         yield from _row([name, *(f"{own} ({other})" for own, other in pairs)])
-    for scenario in task.scenarios:
-        yield from (line for warning in broken_code(task, scenario) for line in ("", warning))
+    for warning in broken_code(task):
+        yield from ("", warning)
 
 
 def _number(value: float, share: bool) -> str:

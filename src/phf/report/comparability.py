@@ -62,16 +62,18 @@ def objections(task: Task, run: Run, scenario: str) -> list[str]:
     return found
 
 
-def broken_code(task: Task, scenario: str) -> list[str]:
-    """Return what to know of samples that are not valid Python, whose violations are hardly those of style; [] if few are not."""
-    shares = {run.name: share.value for run in task.runs if (share := run.get(scenario, "parses_share"))}
-    if all(share >= LEAST_PARSED for share in shares.values()):
-        return []
-    listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    return [
-        f"Samples that are valid Python ({spoken(scenario)}): {listed}. In what does not parse, a style checker counts errors of "
-        "syntax, and lines that it takes for continued: inability as much as style."
-    ]
+def broken_code(task: Task) -> list[str]:
+    """Return what to know, by scenario, of samples that are not valid Python, whose violations are hardly those of style."""
+    found = []
+    for scenario in task.scenarios:
+        shares = {run.name: share.value for run in task.runs if (share := run.get(scenario, "parses_share"))}
+        if any(not share >= LEAST_PARSED for share in shares.values()):
+            listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+            found.append(
+                f"Samples that are valid Python ({spoken(scenario)}): {listed}. In what does not parse, a style checker counts "
+                "errors of syntax, and lines that it takes for continued: inability as much as style."
+            )
+    return found
 
 
 def _texts(run: Run, scenario: str, length: int) -> Texts:

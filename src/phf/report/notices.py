@@ -29,8 +29,7 @@ def notices(tasks: Sequence[Task]) -> list[str]:
             missing.setdefault(tuple(run.missing), []).append(run.name)
         found += [f"{listed(names)}: {listed(texts)}." for texts, names in missing.items() if texts]
         found += [notice for run in task.runs for notice in _stale(run)]
-        found += [*_unmeasured(task), *_unscored(task)]
-        found += [warning for scenario in task.scenarios for warning in broken_code(task, scenario)]
+        found += [*_unmeasured(task), *_unscored(task), *broken_code(task)]
         if task.baseline is None and len(task.runs) > 1:
             found.append("No run was trained by plain maximum likelihood (mle), so no differences are given.")
         unequal = [row[0] for row in differences(task)[1]]

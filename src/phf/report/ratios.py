@@ -123,6 +123,7 @@ def ratios(task: Task, run: Run) -> list[Ratio]:
     base, scenario = task.baseline, task.split(task.y)[0]
     if base is None:
         return []
+    telling = by_task(task)[0]
     against = tuple(objections(task, run, scenario))
     rows = []
     maxima = sorted(
@@ -130,21 +131,17 @@ def ratios(task: Task, run: Run) -> list[Ratio]:
     )
     for metric in [*by_task(task), *maxima]:
         if run.get(scenario, metric) and base.get(scenario, metric):
-            expected = expected_ratio(task.scorer) if metric == by_task(task)[0] else math.nan
+            expected = expected_ratio(task.scorer) if metric == telling else math.nan
             rows.append(_labelled(task, ratio_of(run, base, scenario, metric), metric, expected, against))
     rows += second_ratios(task, run)
-    rows += [
-        _replaced(ratio_of(run, base, other, metric), f"{task.describe(metric).words}, {spoken(other)}", math.nan, why)
-        for other in task.scenarios
-        for metric in by_task(task)[:1]
-        if other != scenario and run.get(other, metric) and base.get(other, metric)
-        for why in [objections(task, run, other)]
-    ]
+    for other in task.scenarios:
+        if other != scenario and run.get(other, telling) and base.get(other, telling):
+            label = f"{task.describe(telling).words}, {spoken(other)}"
+            rows.append(_replaced(ratio_of(run, base, other, telling), label, math.nan, objections(task, run, other)))
     for gamma, evaluation in next((steps for one, steps in task.guided if one is run), []):
-        metric = by_task(task)[0]
-        if gamma != 1 and run.get(evaluation, metric) and base.get(scenario, metric):
-            ratio = ratio_of(run, base, evaluation, metric, scenario)
-            label = f"{task.describe(metric).words}, {spoken(evaluation)}"
+        if gamma != 1 and run.get(evaluation, telling) and base.get(scenario, telling):
+            ratio = ratio_of(run, base, evaluation, telling, scenario)
+            label = f"{task.describe(telling).words}, {spoken(evaluation)}"
             unscored = run.get(evaluation, "unscored_share")
             why = ("less than 90% of the guided samples are scored",) if unscored and unscored.value > 0.1 else ()
             rows.append(_replaced(ratio, label, math.nan, why))
