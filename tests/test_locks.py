@@ -68,6 +68,9 @@ def test_a_lock_is_released_after_an_error_and_one_folder_does_not_lock_another(
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file: is a file; expected a folder"), exclusive(tmp_path / "file", "run"):
         pass
+    below = pytest.raises(InputError, match="file/work: a part of this path is a file; expected a folder")
+    with below, exclusive(tmp_path / "file/work", "run"):
+        pass
 
 
 def test_many_processes_enter_one_by_one(tmp_path):
@@ -101,6 +104,24 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monke
     with exclusive(tmp_path / "work", "train"):
         assert owner(tmp_path / "work")["task"] == "train"
     assert not failures
+
+
+def test_a_folder_that_is_removed_after_the_first_look_at_it_is_made_again(tmp_path, monkeypatch):
+    """Another process works there, writes nothing, and removes it as it ends."""
+    folder, stat, looks = tmp_path / "work", Path.stat, []
+    folder.mkdir()
+
+    def removed_after(path, **options):
+        seen = stat(path, **options)
+        if path == folder and not looks:
+            looks.append(path)
+            folder.rmdir()
+        return seen
+
+    monkeypatch.setattr(Path, "stat", removed_after)
+    with exclusive(folder, "train"):
+        assert owner(folder)["task"] == "train"
+    assert looks
 
 
 def test_a_stage_locks_its_output_and_other_ranks_do_not(tmp_path, monkeypatch):

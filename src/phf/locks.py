@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -48,10 +49,9 @@ def exclusive(folder: Path, task: str) -> Iterator[None]:
 
     Raises:
         InUse: if another process holds the lock; the message says which, of whom, where and since when.
-        InputError: if `folder` is a file.
+        InputError: if `folder`, or what it is to be in, is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; expected a folder to write to")
+    _check_is_no_file(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = _acquire(folder)
     try:
@@ -102,6 +102,18 @@ def owner(folder: Path) -> dict[str, Any] | None:
         return None
     lock.release()
     return None
+
+
+def _check_is_no_file(folder: Path) -> None:
+    """Look once: at a second look the folder may be gone, removed by the process that worked there."""
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise InputError(f"{folder}: a part of this path is a file; expected a folder to write to") from None
+    if not stat.S_ISDIR(mode):
+        raise InputError(f"{folder}: is a file; expected a folder to write to")
 
 
 def _acquire(folder: Path) -> filelock.BaseFileLock:
