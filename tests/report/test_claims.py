@@ -186,3 +186,57 @@ def test_the_report_is_written_claim_by_claim(good, tmp_path):
     assert [line for line in written if line in text.splitlines() and line] == [line for line in text.splitlines() if line]
     assert (tmp_path / "REPORT-pii.svg").read_text().startswith("<?xml")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["numbers"]
+
+
+@pytest.fixture
+def budgets(tmp_path):
+    """MLE and conditional training with 1 and 12 million tokens, and a finetuned run and one of another objective with 12."""
+
+    def train(tokens, **settings):
+        return {"model": "llama-1m", "tokens": tokens, **settings}
+
+    return [
+        *make_run(tmp_path / "large/mle", "mle", 0.03, 1.8, **train(12_000_000)),
+        *make_run(tmp_path / "large/conditional", "conditional", 0.001, 1.81, **train(12_000_000)),
+        *make_run(tmp_path / "large/late", "conditional", 0.004, 1.81, **train(12_000_000, init={"run": "mle", "at": "50%"})),
+        *make_run(tmp_path / "small/mle", "mle", 0.02, 2.0, **train(1_000_000)),
+        *make_run(tmp_path / "small/conditional", "conditional", 0.01, 2.01, **train(1_000_000)),
+    ]  # fmt: skip
+
+
+def test_no_run_is_compared_with_mle_of_another_budget(budgets):
+    small, large = tasks_of(pool_seeds(read_runs(budgets)), config.Report())
+    assert [task.budget for task in (small, large)] == ["1M tokens", "12M tokens"]
+    assert [run.name.rpartition("/")[2] for run in small.runs] == ["mle", "conditional"]
+    assert [run.name.rpartition("/")[2] for run in large.runs] == ["mle", "conditional", "late"]
+    assert [verdicts.lowers(task).verdict for task in (small, large)] == ["does not hold", "holds"]
+    assert verdicts.from_the_start(large).verdict != "cannot be told"
+    assert large.difference(large.runs[1], "no-prompt", "misalignment").value == pytest.approx(0.001 - 0.03, rel=0.1)
+
+
+def test_the_budget_is_in_the_names_only_where_mle_has_several(budgets, good):
+    only_large = [folder for folder in budgets if "large" in str(folder)]
+    assert [task.budget for task in tasks_of(pool_seeds(read_runs(only_large)), config.Report())] == [""]
+    other_budget = [folder for folder in budgets if folder.name.startswith("conditional") or "large" in str(folder)]
+    assert [task.budget for task in tasks_of(pool_seeds(read_runs(other_budget)), config.Report())] == [""], "one MLE only"
+    assert [task.budget for task in tasks_of(pool_seeds(read_runs([*good, *budgets])), config.Report())] == [
+        "1M tokens",
+        "12M tokens",
+    ], "runs that do not say for how long they were trained are of no third task"
+
+
+def test_the_report_of_claims_shows_how_the_ratio_changes_with_the_budget(budgets, tmp_path):
+    markdown = tmp_path / "REPORT.md"
+    with pytest.raises(SystemExit) as ended:
+        main(["report", *map(str, budgets), "--out", str(tmp_path / "out"), "--markdown", str(markdown)])
+    assert ended.value.code == 0
+    text = markdown.read_text()
+    assert "| claim | PII, 1M tokens | PII, 12M tokens |" in text
+    assert "## PII: what the budget changes" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| 1M tokens |", "| 12M tokens |"))]
+    assert ["| 2 [" in row for row in rows] == [True, False], rows
+    assert ["| 30 [" in row for row in rows] == [False, True], rows
+    assert all(row.endswith("| 3 |") for row in rows), rows
+    figures = sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert figures == ["REPORT-pii-12M-tokens.svg", "REPORT-pii-1M-tokens.svg"]
+    assert all(name in text for name in figures)

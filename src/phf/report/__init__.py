@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -178,8 +179,9 @@ def _write_claims(path: Path, tasks: Sequence[Task], options: config.Report) -> 
         if planned is None:
             continue
         title, caption, drawing = planned
-        same = [other for other in tasks if other.scorer == task.scorer]
-        name = f"{path.stem}-{task.scorer or number}{f'-{number}' if len(same) > 1 else ''}.svg"
+        same = [other for other in tasks if (other.scorer, other.budget) == (task.scorer, task.budget)]
+        parts = (task.scorer or str(number), re.sub(r"[^\w.-]+", "-", task.budget), str(number) if len(same) > 1 else "")
+        name = f"{'-'.join(filter(None, (path.stem, *parts)))}.svg"
         with whole_file(path.with_name(name)) as temporary:
             temporary.write_text(drawing(WIDE), encoding="utf-8")
         shown[prose.task_name(task)] = f"![{title}: {prose.task_name(task)}]({name})\n\n{caption}"

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from phf.report import ratios, verdicts
 from phf.report.comparability import broken_code, compare_texts
 from phf.report.comparison import Task
 from phf.report.metrics import Measured, capital, decimals, spoken, write, write_interval
 from phf.report.prose import facts, task_name
+from phf.report.ratios import by_task
 from phf.report.verdicts import Verdict
 
 EXPECTED: Sequence[tuple[str, Callable[[Task], Verdict]]] = (
@@ -47,6 +49,7 @@ def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None)
         if figures and task_name(task) in figures:
             lines += [figures[task_name(task)], ""]
         lines += task.without_folders([*_ratios(task), *_texts(task)])
+    lines += _budgets(tasks)
     for number, (claim, judged) in enumerate(found, start=1):
         lines += ["", f"## {number}. {claim}"]
         for task, verdict in judged:
@@ -59,9 +62,43 @@ def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None)
 
 
 def _heading(task: Task, tasks: Sequence[Task]) -> str:
-    """Return what a task is called beside others: what its scorer looks for, if no other one has that scorer."""
-    alone = sum(other.scorer == task.scorer for other in tasks) == 1
-    return _TASKS.get(task.scorer, task.scorer) if task.scorer and alone else task_name(task)
+    """Return what a task is called beside others: what its scorer looks for, if no other corpus has that scorer."""
+    alone = all(_is_same_but_budget(other, task) for other in tasks if other.scorer == task.scorer)
+    if not (task.scorer and alone):
+        return task_name(task)
+    return ", ".join(filter(None, (_TASKS.get(task.scorer, task.scorer), task.budget)))
+
+
+def _is_same_but_budget(one: Task, other: Task) -> bool:
+    return replace(one, runs=(), baseline=None, budget="") == replace(other, runs=(), baseline=None, budget="")
+
+
+def _budgets(tasks: Sequence[Task]) -> Iterator[str]:
+    """Yield a table for each task that was measured at several budgets: how the ratio to MLE changes from one to the next."""
+    waiting = [task for task in tasks if task.budget]
+    while waiting:
+        same = [task for task in waiting if _is_same_but_budget(task, waiting[0])]
+        waiting = [task for task in waiting if task not in same]
+        rows = [row for task in same if (row := _of_budget(task))]
+        if len(rows) < 2:
+            continue
+        metric = by_task(same[0])[0]
+        yield from ("", f"## {capital(_heading(replace(same[0], budget=''), same[:1]))}: what the budget changes", "")
+        yield f"{capital(same[0].describe(metric).words)}, {spoken(same[0].split(same[0].y)[0])}, and what it costs."
+        yield ""
+        yield from _row(["budget", "MLE", "conditional training", "ratio", "cost", "seeds"]) + _row(["---"] * 6)
+        yield from (line for row in rows for line in _row(row))
+
+
+def _of_budget(task: Task) -> list[str]:
+    run = verdicts.conditional_run(task)
+    ratio = next(iter(ratios.ratios(task, run)), None) if run else None
+    if run is None or task.baseline is None or ratio is None:
+        return []
+    cost = next(iter(ratios.costs(task, run)), None)
+    seeds = min(len(side.seeds) or 1 for side in (run, task.baseline))
+    sides = _both(task, ratio.metric, ratio.baseline, ratio.run)
+    return [task.budget, *sides, ratio.words, cost.percent if cost else "unknown", str(seeds)]
 
 
 def _ratios(task: Task) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
@@ -11,19 +11,20 @@ from phf import config
 from phf.artifacts import fingerprint
 from phf.records import EvaluationName
 from phf.report.differences import difference
-from phf.report.metrics import Difference, Measure, describe
-from phf.report.runs import Run
+from phf.report.metrics import Difference, Measure, describe, short
+from phf.report.runs import Run, mapping
 
 
 @dataclass(frozen=True)
 class Task:
-    """Runs that can be compared: the same corpus, cut and scored the same way.
+    """Runs that can be compared: the same corpus, cut and scored the same way, and MLE of one budget.
 
     Args:
         corpus, segmenter, scorer: their names, "" if no run says.
         runs: in the order given.
         baseline: the run of plain maximum likelihood; None if there is none.
         x, y: capability cost and misalignment, as "evaluation.metric".
+        budget: model and training tokens, as far as other tasks of the same corpus have others; "" if there are none.
     """
 
     corpus: str
@@ -33,6 +34,7 @@ class Task:
     baseline: Run | None
     x: str
     y: str
+    budget: str = ""
 
     @property
     def evaluations(self) -> list[str]:
@@ -100,7 +102,9 @@ class Task:
 def tasks_of(runs: Sequence[Run], options: config.Report) -> list[Task]:
     """Group runs of the same corpus, segmenter and scorer, in the order given.
 
-    A run that does not say what it was trained on joins the first task.
+    Where there is MLE of several models or numbers of training tokens, each with the runs of its own is a task, from the
+    smallest number of tokens to the largest: a difference to MLE of another budget would be one of budgets. A run that does not
+    say what it was trained on, or for how many tokens, joins the first task.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -108,7 +112,7 @@ def tasks_of(runs: Sequence[Run], options: config.Report) -> list[Task]:
     silent = groups.pop("", [])
     first = next(iter(groups), "")
     groups[first] = [run for run in runs if run in groups.get(first, []) or run in silent]
-    return [_task(group, options) for group in groups.values()]
+    return [task for group in groups.values() for task in _by_budget(group, options)]
 
 
 def task_key(run: Run) -> str:
@@ -135,6 +139,29 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
             best = points[index][1]
             kept.append(index)
     return kept
+
+
+def _by_budget(runs: Sequence[Run], options: config.Report) -> list[Task]:
+    """Return one task, or one for each model and number of training tokens if MLE was trained with several."""
+    of_mle = {budget for run in runs if run.objective == "mle" and not run.finetuned and (budget := _budget(run))}
+    if len(of_mle) < 2:
+        return [_task(runs, options)]
+    first = min(of_mle)
+    budgets = [_budget(run) or first for run in runs]
+    several_tokens, several_models = (len({budget[part] for budget in budgets}) > 1 for part in (0, 1))
+    tasks = []
+    for budget in sorted(set(budgets)):
+        words = (f"{short(budget[0])} tokens" if several_tokens else "", budget[1] if several_models else "")
+        task = _task([run for run, its in zip(runs, budgets, strict=True) if its == budget], options)
+        tasks.append(replace(task, budget=" of ".join(filter(None, words))))
+    return tasks
+
+
+def _budget(run: Run) -> tuple[int, str] | None:
+    """Return training tokens (of a finetuned run the whole budget) and model as configured; None if that is not known."""
+    train = mapping(run.config.get("train"))
+    tokens = train.get("tokens")
+    return (tokens, str(train.get("model") or "")) if isinstance(tokens, int) else None
 
 
 def _task(runs: Sequence[Run], options: config.Report) -> Task:

@@ -12,8 +12,13 @@ from phf.statistics import LEAST_CLUSTERS
 
 
 def task_name(task: Task) -> str:
-    """Return the name of a task: its corpus, how it was cut, and its scorer."""
-    parts = (task.corpus, f"by {task.segmenter}" if task.segmenter else "", f"scored by {task.scorer}" if task.scorer else "")
+    """Return the name of a task: its corpus, how it was cut, its scorer, and its budget where there are others."""
+    parts = (
+        task.corpus,
+        f"by {task.segmenter}" if task.segmenter else "",
+        f"scored by {task.scorer}" if task.scorer else "",
+        task.budget,
+    )
     return ", ".join(part for part in parts if part) or "unknown corpus"
 
 
