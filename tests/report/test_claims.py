@@ -73,6 +73,14 @@ def good(tmp_path):
     return make_task(tmp_path, "pii")
 
 
+def test_the_control_of_finetuning_is_not_the_baseline(good, tmp_path):
+    control = make_run(tmp_path / "a/control", "mle", 0.03, 2.0, init={"run": "mle", "at": "50%"})
+    task = task_of([*control, *good])
+    assert task.baseline.name.rpartition("/")[2] == "mle"
+    assert verdicts.lowers(task).verdict == "holds"
+    assert task_of(control).baseline.name.rpartition("/")[2] == "control", "where all were finetuned, as models of a hub are"
+
+
 def test_every_claim_can_hold(good):
     task = task_of(good)
     for judge in (verdicts.frontier, verdicts.lowers, verdicts.scenarios, verdicts.capability, verdicts.from_the_start):
@@ -190,7 +198,7 @@ def test_the_report_is_written_claim_by_claim(good, tmp_path):
 
 @pytest.fixture
 def budgets(tmp_path):
-    """MLE and conditional training with 1 and 12 million tokens, and a finetuned run and one of another objective with 12."""
+    """MLE and conditional training with 1 and 12 million tokens, and a finetuned run with 12."""
 
     def train(tokens, **settings):
         return {"model": "llama-1m", "tokens": tokens, **settings}

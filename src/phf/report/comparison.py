@@ -22,7 +22,7 @@ class Task:
     Args:
         corpus, segmenter, scorer: their names, "" if no run says.
         runs: in the order given.
-        baseline: the run of plain maximum likelihood; None if there is none.
+        baseline: the first run of plain maximum likelihood, before those that were finetuned by it; None if there is none.
         x, y: capability cost and misalignment, as "evaluation.metric".
         budget: model and training tokens, as far as other tasks of the same corpus have others; "" if there are none.
     """
@@ -167,7 +167,8 @@ def _budget(run: Run) -> tuple[int, str] | None:
 def _task(runs: Sequence[Run], options: config.Report) -> Task:
     corpus, annotate = next((made for run in runs if any(made := _made_from(run))), ({}, {}))
     names = _name(corpus.get("source")) or ", ".join(str(name).rstrip("/").split("/")[-1] for name in corpus.get("inputs") or [])
-    baseline = next((run for run in runs if run.objective == "mle"), None)
+    of_mle = sorted((run for run in runs if run.objective == "mle"), key=lambda run: run.finetuned)
+    baseline = next(iter(of_mle), None)
     return Task(names, _name(annotate.get("segmenter")), _name(annotate.get("scorer")), runs, baseline, options.x, options.y)
 
 
