@@ -23,7 +23,7 @@ TASKS = ("toxicity", "pii", "pep8")
 STEPS = (
     ("mle", "conditional"),
     ("filtering", "unlikelihood", "conditional-from-50"),
-    ("mle-from-50", "rwr", "awr", "rwr-spread", "awr-spread"),
+    ("mle-from-50", "rwr", "awr", "rwr-spread", "awr-spread", "conditional-from-90", "mle-from-90"),
 )
 """Runs in order of priority; each step is made of all three tasks before the next one begins."""
 REPORT_SECONDS, STOP_SECONDS = 90, 45
