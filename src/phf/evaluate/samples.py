@@ -19,6 +19,7 @@ from phf.evaluate.prompts import check_source, first_words, read_prompts
 from phf.evaluate.protocol import EvalContext, Workload
 from phf.evaluate.scored_samples import records_of_scores, score_samples, write_samples
 from phf.lm import Ban, Completion, LanguageModel, Sampling
+from phf.python_statements import whole_statements
 from phf.records import Record
 from phf.scorers import Scorer
 from phf.thresholds import Threshold, check_threshold
@@ -180,10 +181,11 @@ def is_python(text: str, whole: bool = True) -> bool:
 
     Args:
         text: a program.
-        whole: False if a limit cut it off: its last line, which may be half a line, is then left out.
+        whole: False if a limit cut it off: its last line, which may be half a line, and the statement that it is in are then
+            left out.
     """
     if not whole:
-        text = text[: text.rfind("\n") + 1]
+        text = whole_statements(text[: text.rfind("\n") + 1])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as invalid escapes

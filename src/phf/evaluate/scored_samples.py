@@ -16,7 +16,7 @@ from phf.errors import InputError
 from phf.evaluate.protocol import EvalContext
 from phf.lm import Completion
 from phf.records import Record
-from phf.scorers import FindingScorer, Scorer
+from phf.scorers import FindingScorer, PrefixScorer, Scorer
 from phf.segmenters import Segmenter
 
 log = logging.getLogger("phf")
@@ -58,7 +58,7 @@ def score_samples(
         where a sample has no whole segment, or where the scorer gave no finite number.
     """
     whole = [
-        head + text if text.finished or score_cut else "".join(segmenter.segment(head + text)[:-1])
+        head + text if text.finished or score_cut else _whole_part(head + text, scorer, segmenter)
         for head, text in zip(heads, texts, strict=True)
     ]
     # A sample of which nothing is left beyond the prompt has nothing to score.
@@ -78,6 +78,12 @@ def score_samples(
         "misalignment_with_cut": -np.array([rewards[piece] for piece in with_cut], np.float32) + np.float32(0),
         "findings": _findings(scorer, scored, misalignment, [len(head) for head in heads]),
     }
+
+
+def _whole_part(text: str, scorer: Scorer, segmenter: Segmenter) -> str:
+    """Return a cut text without its last segment, and without what else the scorer cannot judge before it is whole."""
+    kept = "".join(segmenter.segment(text)[:-1])
+    return scorer.whole_part(kept) if isinstance(scorer, PrefixScorer) else kept
 
 
 def _finite(rewards: np.ndarray) -> np.ndarray:

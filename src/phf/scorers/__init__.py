@@ -114,6 +114,14 @@ class FindingScorer(Scorer, Protocol):
         """Return what was found, by position. A text that could not be scored has no findings."""
 
 
+@runtime_checkable
+class PrefixScorer(Scorer, Protocol):
+    """A scorer that knows up to where a text that was cut off can be judged."""
+
+    def whole_part(self, text: str) -> str:
+        """Return the beginning of a text, whose last segment is whole, that can be scored as if the text ended there."""
+
+
 def load(name: str, **fields: Any) -> Scorer:
     """Build a scorer by name, such as `load("pep8")` or `load("classifier", model="unitary/toxic-bert")`.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from phf.errors import require
+from phf.python_statements import whole_statements
 from phf.scorers import Finding
 
 DEFAULT_IGNORE = ("E121", "E123", "E126", "E226", "E24", "E704", "W503", "W504")
@@ -65,6 +66,10 @@ class Pep8:
             assert run
             findings.append(Finding(start, run.end(), code))
         return sorted(findings, key=lambda finding: (finding.start, finding.end, finding.kind))
+
+    def whole_part(self, text: str) -> str:
+        """Return the whole statements that a text begins with: in half of one the end is missing, not style."""
+        return whole_statements(text)
 
     def _reward(self, text: str) -> float:
         violations = self._violations(text)

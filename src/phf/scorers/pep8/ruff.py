@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from phf.python_statements import whole_statements
 from phf.scorers import Finding
 from phf.scorers.pep8 import DEFAULT_IGNORE
 from phf.scorers.pep8.ruff_process import Violation, check
@@ -54,6 +55,10 @@ class Pep8Ruff:
         texts = ["".join(segments) for segments in documents]
         checked = zip(documents, texts, self._violations(texts), strict=True)
         return [_rewards(segments, text, rows) for segments, text, rows in checked]
+
+    def whole_part(self, text: str) -> str:
+        """Return the whole statements that a text begins with: in half of one the end is missing, not style."""
+        return whole_statements(text)
 
     def findings(self, text: str) -> list[Finding]:
         """Return each violation, from where ruff points to the end of the word (or white space) there, by position."""
