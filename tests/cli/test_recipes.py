@@ -22,7 +22,7 @@ def test_every_recipe_is_listed_with_its_title_task_and_size(tmp_path):
     assert {row["name"] for row in listed} == {path.stem for path in (PROJECT / "recipes").glob("*.yaml")}
     assert all(row["title"] and row["task"] and row["size"] and Path(row["file"]).exists() for row in listed)
     rows = {row["name"]: row for row in listed}
-    assert rows["toxicity-mini"]["size"] == "llama-1m, 4M tokens, 14 runs", "a seed is a run"
+    assert rows["toxicity-mini"]["size"] == "llama-1m, 4M tokens, 16 runs", "a seed is a run"
     assert [rows[name]["task"] for name in ("toxicity-mini", "pii-mini", "pep8-mini")] == ["toxicity", "pii", "pep8"]
     shown = phf("recipes", cwd=tmp_path)[0]
     assert all(row["name"] in shown and row["task"] in shown for row in listed)
