@@ -22,8 +22,7 @@ def whole_statements(text: str) -> str:
     """
     if _is_incomplete(text):
         lines = text.split("\n")
-        ends = [row for row in _statement_ends(text) if row < len(lines)]
-        parts = ("\n".join(lines[:row]) + "\n" for row in reversed(ends))
+        parts = ("\n".join(lines[:row]) + "\n" for row in reversed(list(_statement_ends(text))))
         text = next((part for part in parts if not _is_incomplete(part)), "")
     kept = text.rstrip()
     return kept + text[len(kept) :].partition("\n")[0] + "\n" if kept else ""
@@ -38,7 +37,7 @@ def _is_incomplete(text: str) -> bool:
     except SyntaxError as error:
         return "incomplete input" in str(error)
     except (ValueError, OverflowError, RecursionError, MemoryError):
-        return False
+        pass  # no program, whatever follows
     return False
 
 

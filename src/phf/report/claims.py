@@ -9,7 +9,6 @@ from phf.report.comparability import broken_code, compare_texts
 from phf.report.comparison import Task
 from phf.report.metrics import Measured, capital, decimals, spoken, write, write_interval
 from phf.report.prose import facts, task_name
-from phf.report.ratios import by_task
 from phf.report.verdicts import Verdict
 
 EXPECTED: Sequence[tuple[str, Callable[[Task], Verdict]]] = (
@@ -63,29 +62,30 @@ def to_markdown(tasks: Sequence[Task], figures: Mapping[str, str] | None = None)
 
 def _heading(task: Task, tasks: Sequence[Task]) -> str:
     """Return what a task is called beside others: what its scorer looks for, if no other corpus has that scorer."""
-    alone = all(_is_same_but_budget(other, task) for other in tasks if other.scorer == task.scorer)
+    alone = all(_scored_corpus(other) == _scored_corpus(task) for other in tasks if other.scorer == task.scorer)
     if not (task.scorer and alone):
         return task_name(task)
     return ", ".join(filter(None, (_TASKS.get(task.scorer, task.scorer), task.budget)))
 
 
-def _is_same_but_budget(one: Task, other: Task) -> bool:
-    return replace(one, runs=(), baseline=None, budget="") == replace(other, runs=(), baseline=None, budget="")
+def _scored_corpus(task: Task) -> tuple[str, str, str]:
+    """Return what tasks that differ in their budget alone have in common."""
+    return task.corpus, task.segmenter, task.scorer
 
 
 def _budgets(tasks: Sequence[Task]) -> Iterator[str]:
     """Yield a table for each task that was measured at several budgets: how the ratio to MLE changes from one to the next."""
-    waiting = [task for task in tasks if task.budget]
-    while waiting:
-        same = [task for task in waiting if _is_same_but_budget(task, waiting[0])]
-        waiting = [task for task in waiting if task not in same]
-        rows = [row for task in same if (row := _of_budget(task))]
+    groups: dict[tuple[str, str, str], list[Task]] = {}
+    for task in tasks:
+        if task.budget:
+            groups.setdefault(_scored_corpus(task), []).append(task)
+    for same in groups.values():
+        first, rows = same[0], [row for task in same if (row := _of_budget(task))]
         if len(rows) < 2:
             continue
-        metric = by_task(same[0])[0]
-        yield from ("", f"## {capital(_heading(replace(same[0], budget=''), same[:1]))}: what the budget changes", "")
-        yield f"{capital(same[0].describe(metric).words)}, {spoken(same[0].split(same[0].y)[0])}, and what it costs."
-        yield ""
+        words = first.describe(ratios.by_task(first)[0]).words
+        yield from ("", f"## {capital(_heading(replace(first, budget=''), tasks))}: what the budget changes", "")
+        yield from (f"{capital(words)}, {spoken(first.split(first.y)[0])}, and what it costs.", "")
         yield from _row(["budget", "MLE", "conditional training", "ratio", "cost", "seeds"]) + _row(["---"] * 6)
         yield from (line for row in rows for line in _row(row))
 
